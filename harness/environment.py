@@ -1,0 +1,144 @@
+"""The environment a value was obtained in: machine, packages and commit, as far as they can change numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import psutil
+
+from harness.schema import Frozen, canonical_json
+
+PACKAGES = (
+    "accelerate",
+    "datasets",
+    "huggingface_hub",
+    "ir_measures",
+    "numpy",
+    "safetensors",
+    "scipy",
+    "sentence-transformers",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+COMMAND_SECONDS = 10
+GIBIBYTE = 2**30
+
+
+class Gpu(Frozen):
+    """A GPU as its driver names it."""
+
+    name: str
+    driver: str
+    memory_bytes: int
+
+
+class Environment(Frozen):
+    """Machine, Python, packages and the harness's own commit."""
+
+    os: str
+    architecture: str
+    cpu: str
+    cpu_count: int
+    memory_bytes: int
+    gpus: tuple[Gpu, ...]
+    python: str
+    packages: dict[str, str]
+    harness_version: str
+    commit: str | None
+    dirty: bool | None
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of what decides speed: CPU, cores, memory (in GiB), GPUs with their driver and torch."""
+        parts = {
+            "architecture": self.architecture,
+            "cpu": self.cpu,
+            "cpu_count": self.cpu_count,
+            "memory_gib": round(self.memory_bytes / GIBIBYTE),
+            "gpus": [gpu.model_dump() for gpu in self.gpus],
+            "torch": self.packages.get("torch"),
+        }
+        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:12]
+
+
+def collect_environment(repository: Path) -> Environment:
+    """Describe this machine and the git checkout at ``repository``; host and user names are left out."""
+    commit = _ask("git", "-C", str(repository), "rev-parse", "HEAD")
+    # Results are what a run writes, so they do not make the code that wrote them dirty.
+    status = _ask("git", "-C", str(repository), "status", "--porcelain", "--", ".", ":(exclude)results")
+    return Environment(
+        os=f"{platform.system()} {platform.release()}",
+        architecture=platform.machine(),
+        cpu=_name_cpu(),
+        cpu_count=count_cpus(),
+        memory_bytes=psutil.virtual_memory().total,
+        gpus=list_gpus(),
+        python=platform.python_version(),
+        packages=list_packages(),
+        harness_version=importlib.metadata.version("retrieval-harness"),
+        commit=commit,
+        dirty=None if status is None else bool(status),
+    )
+
+
+def count_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def list_packages() -> dict[str, str]:
+    """Return the versions of the packages that can change numbers; an absent one is left out."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def list_gpus() -> tuple[Gpu, ...]:
+    """Return the GPUs that ``nvidia-smi`` lists; none where there is no such command."""
+    answer = _ask("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader,nounits")
+    gpus = []
+    for line in (answer or "").splitlines():
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) == 3 and fields[2].isdigit():  # noqa: PLR2004 - the three fields asked for
+            gpus.append(Gpu(name=fields[0], driver=fields[1], memory_bytes=int(fields[2]) * 2**20))
+    return tuple(gpus)
+
+
+def has_native_bf16() -> bool:
+    """Say whether the CPU has bf16 matrix or dot-product instructions (AMX-BF16 or AVX512-BF16)."""
+    flags = _read_cpu_field("flags").split()
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def _name_cpu() -> str:
+    return _read_cpu_field("model name") or platform.processor() or "unknown"
+
+
+def _read_cpu_field(field: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
+
+
+def _ask(*command: str) -> str | None:
+    """Return a command's output, or None where it is absent, fails or hangs."""
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

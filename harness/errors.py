@@ -1,0 +1,47 @@
+"""The errors a user can cause or meet, each saying the value found, the one expected and the place."""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """The run could not be made; the command line ends with exit code 2."""
+
+    exit_code = 2
+
+
+class ManifestError(HarnessError):
+    """An experiment's manifest has an unknown key, a wrong type or a contradiction."""
+
+
+class LockError(HarnessError):
+    """A lock is missing, malformed or belongs to another manifest."""
+
+
+class SourceError(HarnessError):
+    """A model or data file cannot be had, or is not the file that was locked."""
+
+
+class DataError(HarnessError):
+    """Rows, qrels or runs break a rule that retrieval evaluation needs."""
+
+
+class TrainingError(HarnessError):
+    """Training cannot go on, for instance because the loss is not a number."""
+
+
+class StoreError(HarnessError):
+    """The store cannot be read or written."""
+
+
+class RecordError(HarnessError):
+    """A record is malformed, of an unknown version or holds a value that is not finite."""
+
+
+class StatisticsError(HarnessError):
+    """A statistic was asked of too few or unusable values."""
+
+
+class ThresholdMissed(HarnessError):  # noqa: N818 - an outcome, not a fault
+    """A measured value does not meet the bound that the manifest declares."""
+
+    exit_code = 1

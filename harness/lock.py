@@ -1,0 +1,71 @@
+"""A lock pins what a manifest names: every file of every source with its SHA-256, in a file beside the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from harness.errors import LockError
+from harness.experiment import Experiment, Source
+from harness.schema import Frozen, canonical_json, decode_json, read_text
+
+LOCK_LIMIT_BYTES = 4_000_000
+
+
+class LockedSource(Frozen):
+    """The files of one source: path -> SHA-256.
+
+    ``complete`` is false where only some hashes are known, for instance before anybody has locked the experiment
+    on a machine that reaches the hub; then the files not listed are taken as the pinned commit gives them, and
+    records say so.
+    """
+
+    files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+    complete: bool
+    note: str | None = None
+
+
+class Lock(Frozen):
+    """Every source of one experiment, under the name ``data`` or ``model:NAME``."""
+
+    schema_version: Literal[1]
+    experiment: str
+    sources_digest: str
+    sources: dict[str, LockedSource]
+
+
+def list_sources(experiment: Experiment) -> dict[str, Source]:
+    """Return the experiment's sources under the names that a lock gives them."""
+    models = {f"model:{model.name}": model.source for model in experiment.models}
+    return {"data": experiment.data.source, **models}
+
+
+def digest_sources(experiment: Experiment) -> str:
+    """Return the SHA-256 of what the manifest says of its sources."""
+    sources = {name: source.model_dump(mode="json") for name, source in list_sources(experiment).items()}
+    return hashlib.sha256(canonical_json(sources).encode()).hexdigest()
+
+
+def read_lock(path: Path, experiment: Experiment) -> Lock:
+    """Parse the lock of a whole (not narrowed) experiment and check that it belongs to it.
+
+    Raises:
+        LockError: absent, malformed, or made for other sources than the manifest names.
+    """
+    if not path.exists():
+        raise LockError(f"{path}: no such lock; make it with: harness lock {experiment.name}")
+    text = read_text(path, limit_bytes=LOCK_LIMIT_BYTES, error=LockError)
+    lock = decode_json(Lock, text, place=str(path), error=LockError)
+    if lock.experiment != experiment.name:
+        raise LockError(f"{path}: is the lock of {lock.experiment!r}, expected {experiment.name!r}")
+    expected = digest_sources(experiment)
+    if lock.sources_digest != expected or set(lock.sources) != set(list_sources(experiment)):
+        raise LockError(
+            f"{path}: does not match the manifest, whose sources changed since it was made (digest "
+            f"{lock.sources_digest[:12]}, expected {expected[:12]}); look at the change, then: "
+            f"harness lock {experiment.name}"
+        )
+    return lock

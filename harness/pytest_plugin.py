@@ -1,0 +1,1 @@
+"""pytest options, fixtures and terminal summary of the harness."""

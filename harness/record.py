@@ -1,0 +1,224 @@
+"""A record is a trial's stored outcome: one JSON file, versioned, finite, enough to judge it without a GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from harness.environment import Environment
+from harness.errors import RecordError
+from harness.experiment import Experiment
+from harness.schema import Frozen, decode_json, read_text
+from harness.trial import Trial
+
+SCHEMA_VERSION = 1
+RECORD_LIMIT_BYTES = 64 * 2**20
+DIGEST = r"^[0-9a-f]{64}$"
+# Paths of a record's files stay below the results folder, whoever wrote the record.
+RELATIVE_PATH = r"^(?:[A-Za-z0-9][A-Za-z0-9_.=-]*/)*[A-Za-z0-9][A-Za-z0-9_.=-]*$"
+
+StageName = Literal["prepare", "baseline", "train", "evaluate"]
+Digest = Annotated[str, Field(pattern=DIGEST)]
+Seconds = Annotated[float, Field(ge=0)]
+Bytes = Annotated[int, Field(ge=0)]
+
+
+class StageCost(Frozen):
+    """What a stage took when it was done; ``cached`` says that this was at an earlier time."""
+
+    seconds: Seconds
+    cached: bool
+    peak_memory_bytes: Bytes
+    peak_device_memory_bytes: Bytes | None
+    key: Digest
+    output_digest: Digest
+
+
+class ResolvedSource(Frozen):
+    """Where files came from and what they were: path -> SHA-256; ``locked`` says each was checked."""
+
+    origin: str
+    files: dict[str, Digest]
+    locked: bool
+
+
+class DataSummary(Frozen):
+    """The prepared data in numbers."""
+
+    digest: Digest
+    train_pairs: int
+    queries: int
+    passages: int
+    duplicate_passages: int
+    long_texts: int
+    best_reachable_mrr: Annotated[float, Field(ge=0, le=1)]
+
+
+class LossPoint(Frozen):
+    """The mean training loss over the steps since the last point."""
+
+    step: int
+    loss: float
+    learning_rate: float
+
+
+class TrainingLog(Frozen):
+    """How training went; ``loss`` is the curve, ``resumes`` how often it went on from a checkpoint."""
+
+    precision: Literal["fp16", "bf16", "fp32"]
+    steps: int
+    loss: tuple[LossPoint, ...]
+    resumes: int
+    weights_sha256: Digest
+
+
+class Artifact(Frozen):
+    """A file below the results folder."""
+
+    path: Annotated[str, Field(pattern=RELATIVE_PATH)]
+    sha256: Digest
+
+
+class Record(Frozen):
+    """A trial's outcome.
+
+    ``per_query`` holds, for each measure, one value per entry of ``query_ids``, in that order; ``values`` their
+    means.
+    """
+
+    schema_version: Literal[1]
+    trial: Trial
+    created: str
+    experiment: Experiment
+    experiment_digest: Digest
+    device: str
+    device_name: str
+    environment: Environment
+    sources: dict[Literal["data", "model"], ResolvedSource]
+    data: DataSummary
+    stages: dict[StageName, StageCost]
+    training: TrainingLog | None
+    training_cost_usd: float | None
+    values: dict[str, float]
+    query_ids: tuple[str, ...]
+    per_query: dict[str, tuple[float, ...]]
+    run: Artifact
+    qrels: Artifact
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Self:
+        if set(self.values) != set(self.per_query):
+            raise ValueError("values and per_query must hold the same measures")
+        for measure, values in self.per_query.items():
+            if len(values) != len(self.query_ids):
+                raise ValueError(f"per_query[{measure!r}] has {len(values)} values for {len(self.query_ids)} queries")
+        if (self.training is None) != (self.trial.variant == "baseline"):
+            raise ValueError("a finetuned trial has a training log and a baseline has none")
+        return self
+
+    @property
+    def place(self) -> str:
+        """The record's own path below the results folder."""
+        return f"records/{self.trial.experiment}/{self.trial.stem}.json"
+
+
+def read_record(path: Path) -> Record:
+    """Parse one record, migrating what an older version wrote.
+
+    Raises:
+        RecordError: naming the file and what is wrong with it.
+    """
+    text = read_text(path, limit_bytes=RECORD_LIMIT_BYTES, error=RecordError)
+    if f'"schema_version": {SCHEMA_VERSION},' not in text[:64]:
+        text = _migrate(text, place=str(path))
+    return decode_json(Record, text, place=str(path), error=RecordError)
+
+
+def read_records(folder: Path) -> tuple[Record, ...]:
+    """Parse every record of a folder, sorted by file name.
+
+    Raises:
+        RecordError: the folder is absent, or one of the records is broken.
+    """
+    if not folder.is_dir():
+        raise RecordError(f"{folder}: no such folder of records")
+    return tuple(read_record(path) for path in sorted(folder.glob("*.json")))
+
+
+def write_record(record: Record, results: Path) -> Path:
+    """Write a record below the results folder, whole or not at all, and return its path.
+
+    Raises:
+        RecordError: the disk refuses.
+    """
+    path = results / record.place
+    text = format_json(record.model_dump(mode="json")) + "\n"
+    try:
+        write_atomically(path, text.encode())
+    except OSError as cause:
+        raise RecordError(f"{path}: the record cannot be written: {cause.strerror or cause}") from cause
+    return path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part.
+
+    Raises:
+        OSError: the disk refuses; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def format_json(value: Any, indent: str = "") -> str:
+    """Write JSON for people and diffs: one key a line, but lists of plain values on one line.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    inner = indent + "  "
+    if isinstance(value, Mapping) and value:
+        items = (f"{inner}{json.dumps(key)}: {format_json(item, inner)}" for key, item in value.items())
+        return "{\n" + ",\n".join(items) + "\n" + indent + "}"
+    if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):
+        return "[\n" + ",\n".join(inner + json.dumps(item, allow_nan=False) for item in value) + "\n" + indent + "]"
+    return json.dumps(value, allow_nan=False)
+
+
+def _migrate(text: str, *, place: str) -> str:
+    """Bring an older record's text to the present version, one version at a time."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as cause:
+        raise RecordError(f"{place}: not valid JSON: {cause}") from cause
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version == SCHEMA_VERSION:
+        return text
+    steps = dict(_list_migrations())
+    while version in steps:
+        data = steps[version](data)
+        version = data["schema_version"]
+    if version != SCHEMA_VERSION:
+        raise RecordError(f"{place}: schema_version {version!r}; this harness reads up to {SCHEMA_VERSION}")
+    return json.dumps(data)
+
+
+def _list_migrations() -> Iterator[tuple[int, Callable[[dict[str, Any]], dict[str, Any]]]]:
+    """Yield (version, function to the next version); version 1 is the first, so there are none yet."""
+    yield from ()

@@ -1,0 +1,310 @@
+"""The ranked lists of a retrieval system and the judgements they are held against, in TREC's files.
+
+The tie rule, stated once: passages are ordered by score, highest first, and passages of equal score by id,
+lowest first (code points, as Python compares strings). Sentence Transformers' InformationRetrievalEvaluator
+orders the same way. Scores are float32 everywhere.
+
+trec_eval and its kin ignore the rank column, sort again by the float32 score and break ties in an order of
+their own. So in a run *file* no two scores of a query are equal: a score that is not below its predecessor
+is lowered to the next float32 below it, and every reader sees the order that the tie rule gave.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from harness.errors import DataError, StoreError
+
+Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
+"""Query id -> passage id -> relevance; 0 and less is not relevant."""
+
+MAX_FILE_BYTES = 1 << 30
+"""Files may come from strangers: reading stops here, counted after decompression."""
+MAX_LINE_BYTES = 4096
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+_RELEVANCE = re.compile(r"-?[0-9]{1,9}")
+_RUN_FIELDS = 6
+_QRELS_FIELDS = 4
+
+
+@dataclass(frozen=True)
+class Run:
+    """One ranked list per query, best passage first, in the order of the tie rule.
+
+    Attributes:
+        query_ids: n ids, each once.
+        passage_ids: n tuples; within one, each id once.
+        scores: n tuples of float32 values, as long as their passage ids and never increasing.
+
+    Raises:
+        DataError: when a part is not as said here; the message names the query.
+    """
+
+    query_ids: tuple[str, ...]
+    passage_ids: tuple[tuple[str, ...], ...]
+    scores: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        lengths = len(self.query_ids), len(self.passage_ids), len(self.scores)
+        if len(set(lengths)) != 1:
+            raise DataError(f"a run needs as many passage lists and score lists as queries, got {lengths}")
+        if len(set(self.query_ids)) != len(self.query_ids):
+            raise DataError("a query id appears twice in the run")
+        for query_id, passages, scores in zip(self.query_ids, self.passage_ids, self.scores, strict=True):
+            problem = _ranking_problem(passages, scores)
+            if problem:
+                raise DataError(f"run, query {query_id!r}: {problem}")
+
+
+def _ranking_problem(passages: tuple[str, ...], scores: tuple[float, ...]) -> str | None:
+    """What breaks the rules of a ranking, or None."""
+    if len(passages) != len(scores):
+        return f"{len(passages)} passages but {len(scores)} scores"
+    if len(set(passages)) != len(passages):
+        twice = next(passage for passage in passages if passages.count(passage) > 1)
+        return f"passage {twice!r} is ranked twice"
+    values = np.asarray(scores, dtype=np.float64)
+    if not np.isfinite(values).all():
+        return f"score {scores[int(np.argmin(np.isfinite(values)))]} is not finite"
+    gaps = values[1:] - values[:-1]
+    if (gaps > 0).any():
+        place = int(np.argmax(gaps > 0))
+        return f"score {scores[place + 1]} at rank {place + 2} is above {scores[place]} at rank {place + 1}"
+    for place in np.flatnonzero(gaps == 0).tolist():
+        if passages[place] > passages[place + 1]:
+            return (
+                f"passages {passages[place]!r} and {passages[place + 1]!r} share the score {scores[place]} "
+                "but do not stand in the order of their ids"
+            )
+    return None
+
+
+def write_run(run: Run, path: Path, *, tag: str = "harness") -> None:
+    """Write a TREC run: `query Q0 passage rank score tag` per line, gzipped when the name ends in .gz.
+
+    The same run gives the same bytes: the gzip header holds neither a time nor a name. Scores are the shortest
+    decimals that give the float32 back, ties lowered as this module's head says.
+
+    Args:
+        run: what to write.
+        path: the file, replaced if it exists.
+        tag: the last column, the system's name.
+
+    Raises:
+        DataError: when an id cannot stand in a TREC file, a query has no passage (it would vanish), or the
+            run is empty.
+        StoreError: when the file cannot be written.
+    """
+    _check_ids([tag], place=f"{path}: tag")
+    _check_ids(run.query_ids, place=f"{path}: query id")
+    lines = []
+    for query_id, passages, scores in zip(run.query_ids, run.passage_ids, run.scores, strict=True):
+        if not passages:
+            raise DataError(f"{path}: query {query_id!r} has no passage, so a TREC run cannot hold it")
+        _check_ids(passages, place=f"{path}: passage id of query {query_id!r}")
+        for rank, (passage_id, score) in enumerate(
+            zip(passages, separate_ties(scores), strict=True),
+            start=1,
+        ):
+            lines.append(f"{query_id} Q0 {passage_id} {rank} {score} {tag}\n")
+    _write_lines(lines, path)
+
+
+def separate_ties(scores: tuple[float, ...]) -> list[np.float32]:
+    """Return the scores as float32, each lowered just enough to lie below its predecessor.
+
+    Args:
+        scores: finite values, never increasing.
+
+    Returns:
+        Strictly decreasing float32 values; those without a tie are unchanged.
+
+    Raises:
+        DataError: when a score, or one lowered, is outside the finite float32 range.
+    """
+    with np.errstate(over="ignore"):  # an overflow is reported below, with the value
+        values = np.asarray(scores, dtype=np.float64).astype(np.float32)
+    lowest = np.float32(-np.inf)
+    if (values[1:] >= values[:-1]).any():
+        with np.errstate(over="ignore", under="ignore"):
+            for place in range(1, len(values)):
+                values[place] = min(values[place], np.nextafter(values[place - 1], lowest))
+    if not np.isfinite(values).all():
+        raise DataError(f"score {scores[int(np.argmin(np.isfinite(values)))]} does not fit a finite float32")
+    return list(values)
+
+
+def read_run(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> Run:
+    """Read a TREC run, strictly: a file that two readers could rank differently is refused.
+
+    Args:
+        path: the file, gzipped when its name ends in .gz.
+        max_bytes: the most to read, after decompression.
+
+    Returns:
+        The run, scores rounded to float32. Of a file by `write_run`: the same ranking.
+
+    Raises:
+        DataError: naming file and line, when the file cannot be read, is too big, or a line has not six
+            fields, a score that is no finite float32 or lies above its predecessor, a rank that does not count
+            1, 2, 3, ..., a passage twice, lines of one query in two places, or tied scores whose ids do not
+            ascend.
+    """
+    lists: dict[str, tuple[list[str], list[float]]] = {}
+    current = None
+    seen: set[str] = set()
+    for number, fields in _read_fields(path, _RUN_FIELDS, max_bytes):
+        query_id, _, passage_id, rank, text, _ = fields
+        place = f"{path}, line {number}"
+        if query_id != current:
+            if query_id in lists:
+                raise DataError(f"{place}: query {query_id!r} comes again after another query")
+            current, seen = query_id, set()
+            lists[query_id] = ([], [])
+        passages, scores = lists[query_id]
+        if rank != str(len(passages) + 1):
+            raise DataError(f"{place}: rank {rank!r}, expected {len(passages) + 1}")
+        if passage_id in seen:
+            raise DataError(f"{place}: passage {passage_id!r} is ranked twice for query {query_id!r}")
+        score = _parse_score(text, place)
+        if scores and score > scores[-1]:
+            raise DataError(f"{place}: score {text} is above its predecessor's {scores[-1]!r}")
+        if scores and score == scores[-1] and passage_id < passages[-1]:
+            raise DataError(
+                f"{place}: passage {passage_id!r} ties with {passages[-1]!r} in float32, and tied passages "
+                "stand in the order of their ids",
+            )
+        seen.add(passage_id)
+        passages.append(passage_id)
+        scores.append(score)
+    if not lists:
+        raise DataError(f"{path}: no line, expected a ranked passage in each")
+    return Run(
+        query_ids=tuple(lists),
+        passage_ids=tuple(tuple(passages) for passages, _ in lists.values()),
+        scores=tuple(tuple(scores) for _, scores in lists.values()),
+    )
+
+
+def write_qrels(qrels: Qrels, path: Path) -> None:
+    """Write judgements as TREC qrels: `query 0 passage relevance` per line, gzipped for .gz, byte-stable.
+
+    Args:
+        qrels: what to write, in its own order.
+        path: the file, replaced if it exists.
+
+    Raises:
+        DataError: when an id cannot stand in a TREC file, or a query has no judgement.
+        StoreError: when the file cannot be written.
+    """
+    _check_ids(tuple(qrels), place=f"{path}: query id")
+    lines = []
+    for query_id, judgements in qrels.items():
+        if not judgements:
+            raise DataError(f"{path}: query {query_id!r} has no judgement, so qrels cannot hold it")
+        _check_ids(tuple(judgements), place=f"{path}: passage id of query {query_id!r}")
+        for passage_id, relevance in judgements.items():
+            if not _RELEVANCE.fullmatch(str(relevance)):
+                raise DataError(f"{path}: relevance {relevance!r} of {passage_id!r} is no whole number")
+            lines.append(f"{query_id} 0 {passage_id} {relevance}\n")
+    _write_lines(lines, path)
+
+
+def read_qrels(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> dict[str, dict[str, int]]:
+    """Read TREC qrels, in the file's order.
+
+    Args:
+        path: the file, gzipped when its name ends in .gz.
+        max_bytes: the most to read, after decompression.
+
+    Returns:
+        Query id -> passage id -> relevance.
+
+    Raises:
+        DataError: naming file and line, when the file cannot be read, is too big, or a line has not four
+            fields, a relevance that is no whole number of at most nine digits, or a judgement made before.
+    """
+    qrels: dict[str, dict[str, int]] = {}
+    for number, (query_id, _, passage_id, relevance) in _read_fields(path, _QRELS_FIELDS, max_bytes):
+        judgements = qrels.setdefault(query_id, {})
+        if passage_id in judgements:
+            raise DataError(f"{path}, line {number}: {passage_id!r} is judged twice for query {query_id!r}")
+        if not _RELEVANCE.fullmatch(relevance):
+            raise DataError(f"{path}, line {number}: relevance {relevance!r}, expected a whole number")
+        judgements[passage_id] = int(relevance)
+    if not qrels:
+        raise DataError(f"{path}: no line, expected a judgement in each")
+    return qrels
+
+
+def _parse_score(text: str, place: str) -> float:
+    if not _NUMBER.fullmatch(text):
+        raise DataError(f"{place}: score {text!r}, expected a finite number")
+    with np.errstate(over="ignore", under="ignore"):
+        score = float(np.float32(float(text)))
+    if not np.isfinite(score):
+        raise DataError(f"{place}: score {text!r} does not fit a finite float32")
+    return score
+
+
+def _check_ids(ids: tuple[str, ...] | list[str], place: str) -> None:
+    """Refuse ids that white space would cut, a C reader would end at NUL, or UTF-8 cannot say."""
+    for value in ids:
+        if value.split() != [value] or "\0" in value:
+            raise DataError(f"{place} {value!r}: a TREC file needs an id without white space")
+        try:
+            size = len(value.encode())
+        except UnicodeEncodeError as error:
+            raise DataError(f"{place} {value!r}: cannot be written as UTF-8") from error
+        if size > MAX_LINE_BYTES // 4:  # so that two ids, a score and a tag stay within a line
+            raise DataError(f"{place}: {size} bytes long, at most {MAX_LINE_BYTES // 4} can be read back")
+
+
+def _write_lines(lines: list[str], path: Path) -> None:
+    if not lines:
+        raise DataError(f"{path}: nothing to write")
+    data = "".join(lines).encode()
+    if path.name.endswith(".gz"):
+        buffer = BytesIO()
+        with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as file:
+            file.write(data)
+        data = buffer.getvalue()
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error}") from error
+
+
+def _read_fields(path: Path, count: int, max_bytes: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield line numbers from 1 and exactly `count` fields, within the bounds of this module."""
+    number, total = 0, 0
+    try:
+        with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as file:
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                total += len(line)
+                place = f"{path}, line {number}"
+                if len(line) > MAX_LINE_BYTES:
+                    raise DataError(f"{place}: longer than {MAX_LINE_BYTES} bytes")
+                if total > max_bytes:
+                    raise DataError(f"{place}: the file is longer than {max_bytes} bytes")
+                fields = line.decode().split()
+                if len(fields) != count:
+                    raise DataError(f"{place}: {len(fields)} fields, expected {count}")
+                if "\0" in line.decode():
+                    raise DataError(f"{place}: holds a NUL")
+                yield number, fields
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}, line {number}: not UTF-8: {error.reason}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}, after line {number}: cannot be read: {error}") from error

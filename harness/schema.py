@@ -1,0 +1,140 @@
+"""The one strict base for everything parsed from TOML or JSON, so that unknown keys never pass in silence."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.errors import HarnessError
+
+SHOWN_ERRORS = 8
+SHOWN_CHARACTERS = 80
+
+
+class Frozen(BaseModel):
+    """An immutable value with strict types: unknown keys, coercions and non-finite numbers are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, validated like a new value.
+
+        Raises:
+            ValidationError: a changed field breaks its type.
+        """
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**{**fields, **changes})
+
+
+Model = TypeVar("Model", bound=Frozen)
+
+
+def decode(kind: type[Model], data: Mapping[str, Any], *, place: str, error: type[HarnessError]) -> Model:
+    """Build a ``kind`` from plain data, or say which key is wrong and what was expected.
+
+    Args:
+        kind: the class to build.
+        data: plain dictionaries, lists, strings, numbers and booleans.
+        place: the file (or other origin) that messages name.
+        error: the kind of error to raise.
+
+    Raises:
+        HarnessError: of type ``error``, naming the place, every wrong key and what was expected there.
+    """
+    try:
+        text = json.dumps(data, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as cause:
+        raise error(f"{place}: holds a value that is neither text, number, boolean, list nor table: {cause}") from cause
+    return decode_json(kind, text, place=place, error=error)
+
+
+def decode_json(kind: type[Model], text: str | bytes, *, place: str, error: type[HarnessError]) -> Model:
+    """Build a ``kind`` from JSON text; see `decode` for the errors."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as cause:
+        raise error("\n".join(_describe(kind, cause, place))) from cause
+
+
+def is_finite(value: float) -> bool:
+    """Say whether a number is neither infinite nor NaN."""
+    return math.isfinite(value)
+
+
+def canonical_json(value: Any) -> str:
+    """Write plain data so that equal data give equal bytes: sorted keys, no spaces, no NaN.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def read_text(path: Path, *, limit_bytes: int, error: type[HarnessError]) -> str:
+    """Read a small UTF-8 file, refusing what is larger than it can honestly be.
+
+    Raises:
+        HarnessError: of type ``error``: absent, unreadable, too large or not UTF-8.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(limit_bytes + 1)
+    except OSError as cause:
+        raise error(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+    if len(content) > limit_bytes:
+        raise error(f"{path}: larger than {limit_bytes} bytes, the most such a file may have")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as cause:
+        raise error(f"{path}: not UTF-8 text: {cause}") from cause
+
+
+def _describe(kind: type[Frozen], cause: ValidationError, place: str) -> Iterator[str]:
+    problems = cause.errors(include_url=False, include_context=False)
+    for problem in problems[:SHOWN_ERRORS]:
+        where = _dotted(problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            guess = _nearest(str(problem["loc"][-1]), kind)
+            yield f"{place}: unknown key {where!r}" + (f"; did you mean {guess!r}?" if guess else "")
+        elif problem["type"] == "missing":
+            yield f"{place}: key {where!r} is missing"
+        elif problem["type"] == "json_invalid":
+            yield f"{place}: not valid JSON: {problem['msg']}"
+        else:
+            found = repr(problem["input"])
+            shown = found if len(found) <= SHOWN_CHARACTERS else found[:SHOWN_CHARACTERS] + "..."
+            yield f"{place}: {where or 'the whole'}: found {shown}: {problem['msg']}"
+    if len(problems) > SHOWN_ERRORS:
+        yield f"{place}: and {len(problems) - SHOWN_ERRORS} more"
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
+    return "".join(parts).lstrip(".")
+
+
+def _nearest(key: str, kind: type[Frozen]) -> str | None:
+    matches = difflib.get_close_matches(key, sorted(_known_keys(kind, set())), n=1)
+    return matches[0] if matches else None
+
+
+def _known_keys(kind: Any, seen: set[Any]) -> set[str]:
+    """Collect the field names of a class and of every class its fields mention."""
+    if kind in seen:
+        return set()
+    seen.add(kind)
+    keys: set[str] = set()
+    if isinstance(kind, type) and issubclass(kind, Frozen):
+        for name, field in kind.model_fields.items():
+            keys.add(field.alias or name)
+            keys |= _known_keys(field.annotation, seen)
+    for argument in getattr(kind, "__args__", ()):
+        if not isinstance(argument, str | int | float | bool):
+            keys |= _known_keys(argument, seen)
+    return keys

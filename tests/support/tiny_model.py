@@ -1,0 +1,117 @@
+"""Builds a complete Sentence Transformers folder in about a second, for tests without a hub or downloads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+Architecture = Literal["bert", "mpnet"]
+
+VOCABULARY_SOURCE = (
+    "what is the role of gene protein cell receptor in cancer and disease",
+    "does treatment with drug reduce risk of heart attack for patients",
+    "yes there are reported data indicating that histone methylation changes expression",
+    "list signaling molecules ligands that interact with the kinase pathway",
+    "no evidence was found between the vaccine and the syndrome in children",
+)
+
+
+def build_tiny_model(
+    folder: Path,
+    *,
+    seed: int = 0,
+    architecture: Architecture = "bert",
+    dropout: float = 0.1,
+    hidden_size: int = 32,
+    layers: int = 2,
+    max_length: int = 64,
+) -> Path:
+    """Write a randomly initialised model (safetensors, tokenizer, mean pooling, normalisation) to `folder`.
+
+    Args:
+        folder: where the model goes; it is made, with its parents, if it is absent.
+        seed: of the random weights. The caller's random state is left as it was.
+        architecture: `bert` or `mpnet`, as all-MiniLM-L6-v2 and all-mpnet-base-v2 have.
+        dropout: the probability of both the hidden and the attention dropout.
+        hidden_size: length of the embeddings; a multiple of 4.
+        layers: how many transformer layers.
+        max_length: tokens, of which two are special, at which texts are cut.
+
+    Returns:
+        `folder`.
+    """
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    raw = folder / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    tokenizer = _train_tokenizer(architecture, max_length)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _build_network(
+            architecture,
+            vocab_size=len(tokenizer),
+            hidden_size=hidden_size,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            intermediate_size=2 * hidden_size,
+            # MPNet counts positions from its padding index on, hence two more.
+            max_position_embeddings=max_length + 2,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+        )
+    network.save_pretrained(raw)
+    tokenizer.save_pretrained(raw)
+    transformer = Transformer(str(raw), max_seq_length=max_length)
+    model = SentenceTransformer(
+        modules=[transformer, Pooling(hidden_size, pooling_mode="mean"), Normalize()], device="cpu"
+    )
+    model.save(str(folder), create_model_card=False)
+    for path in raw.iterdir():
+        path.unlink()
+    raw.rmdir()
+    return folder
+
+
+def _train_tokenizer(architecture: Architecture, max_length: int) -> Any:
+    """Train a small WordPiece tokenizer on a few sentences, with the letters as its alphabet."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    # The padding token is the second one, since MPNet's positions are built on padding index 1.
+    first, pad, last = ("[CLS]", "[PAD]", "[SEP]") if architecture == "bert" else ("<s>", "<pad>", "</s>")
+    unknown, mask = ("[UNK]", "[MASK]") if architecture == "bert" else ("<unk>", "<mask>")
+    tokenizer = Tokenizer(models.WordPiece(unk_token=unknown))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=300,
+        special_tokens=[first, pad, last, unknown, mask],
+        initial_alphabet=list("abcdefghijklmnopqrstuvwxyz0123456789"),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(VOCABULARY_SOURCE, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}", special_tokens=[(first, 0), (last, 2)]
+    )
+    fast_tokenizer: Any = PreTrainedTokenizerFast
+    return fast_tokenizer(
+        tokenizer_object=tokenizer,
+        cls_token=first,
+        pad_token=pad,
+        sep_token=last,
+        unk_token=unknown,
+        mask_token=mask,
+        model_max_length=max_length,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def _build_network(architecture: Architecture, **options: Any) -> Any:
+    """Initialise the transformer with random weights."""
+    from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel
+
+    if architecture == "bert":
+        return BertModel(BertConfig(pad_token_id=1, **options))
+    return MPNetModel(MPNetConfig(pad_token_id=1, **options))
