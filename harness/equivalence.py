@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import StatisticsError
-from harness.statistics import Interval, mean_interval, summarize, t_quantile
+from harness.statistics import ROUNDING, Interval, mean_interval, summarize, t_quantile
 
 SAME = 0.0005  # half of the third decimal: what other kernels, orders of summation and libraries move
 CLOSE = 0.001
-ROUNDING = 1e-9  # far below any printed digit, far above the error of subtracting two printed decimals
 EQUIVALENCE_LEVEL = 0.90  # two one-sided tests of 5 % each are one interval of 90 %
 CONSISTENCY_LEVEL = 0.95
 POWER = 0.80

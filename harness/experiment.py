@@ -157,7 +157,7 @@ class Training(Frozen):
     checkpoint_steps: Count
     checkpoints_kept: Count
     evaluation_steps: Annotated[int, Field(ge=0)]
-    group_tokens: Annotated[int, Field(ge=0)]
+    embedding: Literal["grouped", "padded"]
 
     @field_validator("columns")
     @classmethod

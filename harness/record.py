@@ -56,7 +56,6 @@ class DataSummary(Frozen):
     queries: int
     passages: int
     duplicate_passages: int
-    long_texts: int
     best_reachable_mrr: Annotated[float, Field(ge=0, le=1)]
 
 
@@ -105,6 +104,7 @@ class Record(Frozen):
     stages: dict[StageName, StageCost]
     training: TrainingLog | None
     training_cost_usd: float | None
+    truncated_texts: int
     values: dict[str, float]
     query_ids: tuple[str, ...]
     per_query: dict[str, tuple[float, ...]]

@@ -22,8 +22,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from harness.errors import SourceError
-from harness.experiment import FolderSource, HubSource, Source, WheelSource
-from harness.lock import LockedSource
+from harness.experiment import Experiment, FolderSource, HubSource, Source, WheelSource
+from harness.lock import Lock, LockedSource, digest_sources, list_sources
 from harness.record import ResolvedSource
 from harness.schema import canonical_json
 
@@ -72,6 +72,24 @@ def fetch_source(
     files = hash_files(folder, role)
     check_files(files, locked, place=f"{origin} ({folder})")
     return Fetched(folder, ResolvedSource(origin=origin, files=files, locked=locked.complete))
+
+
+def make_lock(experiment: Experiment, *, cache: Path, base: Path, override: Path | None = None) -> Lock:
+    """Bring every source of an experiment to this machine and note what its files are.
+
+    Raises:
+        SourceError: a source cannot be had.
+    """
+    sources = {}
+    for name, source in list_sources(experiment).items():
+        role: Role = "data" if name == "data" else "model"
+        folder, _ = locate_source(
+            source, role, cache=cache, base=base, override=override if isinstance(source, FolderSource) else None
+        )
+        sources[name] = LockedSource(files=hash_files(folder, role), complete=True)
+    return Lock(
+        schema_version=1, experiment=experiment.name, sources_digest=digest_sources(experiment), sources=sources
+    )
 
 
 def locate_source(

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from harness.errors import StatisticsError
+
+ROUNDING = 1e-9  # far below any printed digit, far above the error of subtracting two printed decimals
 
 Side = Literal["lower", "upper"]
 
@@ -81,15 +81,17 @@ def summarize(values: Sequence[float]) -> Summary:
     Raises:
         StatisticsError: no value, or one that is not finite.
     """
-    sample = np.asarray(values, dtype=np.float64)
-    if sample.ndim != 1 or not len(sample):
-        raise StatisticsError(f"a mean needs a list of at least 1 value, found shape {sample.shape}")
-    if not np.all(np.isfinite(sample)):
-        raise StatisticsError(f"a mean needs finite values, found {sample[~np.isfinite(sample)][0]}")
+    count = len(values)
+    if not count:
+        raise StatisticsError("a mean needs at least 1 value, found none")
+    if not all(map(math.isfinite, values)):
+        wrong = next(value for value in values if not math.isfinite(value))
+        raise StatisticsError(f"a mean needs finite values, found {wrong!r}")
     # Equal values have no spread; their computed mean may still miss them by a rounding.
-    if np.all(sample == sample[0]):
-        return Summary(len(sample), float(sample[0]), 0.0 if len(sample) > 1 else None)
-    return Summary(len(sample), float(sample.mean()), float(sample.std(ddof=1)))
+    if all(value == values[0] for value in values):
+        return Summary(count, float(values[0]), 0.0 if count > 1 else None)
+    mean = math.fsum(values) / count
+    return Summary(count, mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1)))
 
 
 def t_quantile(probability: float, degrees: int) -> float:
@@ -172,7 +174,7 @@ def effect_ratio(
     summary = summarize(tuned)
     gain = published_tuned - published_base
     slack = sum(half_digits)
-    if not (math.isfinite(base) and math.isfinite(gain)) or abs(gain) <= slack:
+    if not (math.isfinite(base) and math.isfinite(gain)) or abs(gain) <= slack + ROUNDING:
         raise StatisticsError(
             f"an effect ratio needs a published gain that its rounding (±{slack:g}) cannot hide and finite "
             f"values, found published gain {gain!r} and our base {base!r}"

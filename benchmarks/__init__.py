@@ -1,0 +1,1 @@
+"""What is measured: experiments, and the pytest cases that run them."""

@@ -1,0 +1,10 @@
+"""Benchmarks run other people's code for minutes: its warnings are shown, where tests turn them into errors."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.filterwarnings("default"))

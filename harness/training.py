@@ -1,0 +1,163 @@
+"""Training runs the manifest's recipe on SentenceTransformerTrainer, seeded, resumable, and stops at a NaN."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.dataset import Row
+from harness.encoder import load_model, native_bf16, seed_everything, synchronize
+from harness.errors import TrainingError
+from harness.experiment import Training
+from harness.record import LossPoint, TrainingLog, write_atomically
+from harness.sources import hash_file
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Precision = Literal["fp16", "bf16", "fp32"]
+# Step, number of steps, loss and seconds left.
+StepProgress = Callable[[int, int, float, float], None]
+EvaluateModel = Callable[["SentenceTransformer"], Mapping[str, float]]
+
+MODEL_FOLDER = "model"
+LOG_FOLDER = "tensorboard"
+LOG_FILE = "training.json"
+SHOWN_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model: its folder, what training logged, and the seconds it took over all attempts."""
+
+    folder: Path
+    log: TrainingLog
+    seconds: float
+
+
+def choose_precision(recipe: Training, device: str, wanted: str | None = None) -> Precision:
+    """Say in which precision training runs on a device: as the manifest states, or as the user insists.
+
+    On a CPU bf16 needs native bf16 instructions; without them it would be slower than fp32 and is not used.
+
+    Raises:
+        TrainingError: an unknown precision, or fp16 on a CPU.
+    """
+    cuda = device.startswith("cuda")
+    precision = wanted or (recipe.precision.cuda if cuda else recipe.precision.cpu)
+    if precision not in {"fp16", "bf16", "fp32"}:
+        raise TrainingError(f"precision is {precision!r}, expected fp16, bf16 or fp32")
+    if precision == "fp16" and not cuda:
+        raise TrainingError(f"precision fp16 needs a GPU; the device is {device!r}")
+    if precision == "bf16" and not native_bf16(device):
+        return "fp32"
+    return precision  # type: ignore[return-value]  # one of the three, as checked above
+
+
+def train_model(
+    base: Path,
+    rows: Sequence[Row],
+    recipe: Training,
+    *,
+    seed: int,
+    device: str,
+    precision: Precision,
+    target: Path,
+    scratch: Path,
+    progress: StepProgress | None = None,
+    evaluate: EvaluateModel | None = None,
+) -> Checkpoint:
+    """Fine-tune a model and save it below ``target``.
+
+    Args:
+        base: folder of the model to start from.
+        rows: training pairs; order matters, since the sampler draws from it by the seed.
+        recipe: the manifest's recipe.
+        seed: decides dropout and batches.
+        device: ``cpu`` or ``cuda:0``.
+        precision: of the training arithmetic; weights stay fp32.
+        target: an empty folder for the model, its log and its TensorBoard events.
+        scratch: folder for checkpoints; training goes on from one that a killed process left there.
+        progress: told after every step.
+        evaluate: asked every ``evaluation_steps`` for the values of the model so far.
+
+    Raises:
+        TrainingError: the loss is not finite (names step and batch), or a checkpoint cannot be used.
+    """
+    from datasets import Dataset  # noqa: PLC0415 - heavy
+    from transformers import PrinterCallback  # noqa: PLC0415 - heavy
+
+    from harness.trainer import RecipeTrainer, make_arguments, make_callbacks  # noqa: PLC0415 - heavy
+
+    seed_everything(seed)
+    model = load_model(base, device=device)
+    table = Dataset.from_dict({column: [getattr(row, column) for row in rows] for column in recipe.columns})
+    clock = _Clock(scratch / "seconds.json")
+    trainer = RecipeTrainer(
+        model=model,
+        args=make_arguments(recipe, seed=seed, device=device, precision=precision, output=scratch / "checkpoints"),
+        train_dataset=table,
+        recipe=recipe,
+        precision=precision,
+        evaluate_model=evaluate,
+        callbacks=make_callbacks(scratch / LOG_FOLDER, progress=progress, saved=clock.keep),
+    )
+    trainer.remove_callback(PrinterCallback)
+    newest = _find_checkpoint(scratch / "checkpoints")
+    clock.start(resumed=newest is not None)
+    trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+    synchronize(device)
+    seconds = clock.read()
+    model.save_pretrained(str(target / MODEL_FOLDER), create_model_card=False, safe_serialization=True)
+    if (scratch / LOG_FOLDER).is_dir():
+        shutil.copytree(scratch / LOG_FOLDER, target / LOG_FOLDER)
+    log = TrainingLog(
+        precision=precision,
+        steps=trainer.state.global_step,
+        loss=tuple(_list_loss(trainer.state.log_history)),
+        resumes=clock.resumes,
+        weights_sha256=hash_file(target / MODEL_FOLDER / "model.safetensors"),
+    )
+    write_atomically(target / LOG_FILE, log.model_dump_json(indent=1).encode())
+    return Checkpoint(target / MODEL_FOLDER, log, seconds)
+
+
+class _Clock:
+    """Counts training seconds over all attempts; what an attempt did after its last checkpoint is not kept."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.before = 0.0
+        self.resumes = 0
+        self.started = 0.0
+
+    def start(self, *, resumed: bool) -> None:
+        if resumed:
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            self.before, self.resumes = kept["seconds"], kept["resumes"] + 1
+        self.started = time.perf_counter()
+
+    def read(self) -> float:
+        return self.before + time.perf_counter() - self.started
+
+    def keep(self) -> None:
+        write_atomically(self.path, json.dumps({"seconds": self.read(), "resumes": self.resumes}).encode())
+
+
+def _find_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint that was written to its end; the trainer writes its state last."""
+    found = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _list_loss(history: Sequence[Mapping[str, Any]]) -> list[LossPoint]:
+    return [
+        LossPoint(step=entry["step"], loss=entry["loss"], learning_rate=entry["learning_rate"])
+        for entry in history
+        if "loss" in entry
+    ]
