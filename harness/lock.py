@@ -10,7 +10,7 @@ from pydantic import Field
 
 from harness.errors import LockError
 from harness.experiment import Experiment, Source
-from harness.schema import Frozen, canonical_json, decode_json, read_text
+from harness.schema import Frozen, canonical_json, decode_json, format_json, read_text
 
 LOCK_LIMIT_BYTES = 4_000_000
 
@@ -69,3 +69,8 @@ def read_lock(path: Path, experiment: Experiment) -> Lock:
             f"harness lock {experiment.name}"
         )
     return lock
+
+
+def format_lock(lock: Lock) -> str:
+    """Write a lock for people and diffs."""
+    return format_json(lock.model_dump(mode="json", exclude_none=True)) + "\n"

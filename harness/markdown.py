@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from tabulate import tabulate
@@ -75,6 +76,25 @@ def write_tables(results: Path) -> list[Path]:
             raise RecordError(f"{path}: cannot be written: {cause.strerror or cause}") from cause
         written.append(path)
     return written
+
+
+def compare_tables(results: Path) -> list[str]:
+    """Return what the tables on disk would be changed by, one line per file; empty where they are up to date.
+
+    Raises:
+        RecordError: a record is broken.
+    """
+    differing = []
+    for name, content in render_results(results).items():
+        path = results / name
+        found = path.read_text(encoding="utf-8") if path.is_file() else None
+        if found is None:
+            differing.append(f"{path}: is missing")
+        elif found != content:
+            pairs = zip_longest(found.splitlines(), content.splitlines())
+            number, (old, new) = next((n, pair) for n, pair in enumerate(pairs, start=1) if pair[0] != pair[1])
+            differing.append(f"{path}:{number}: reads {old!r}, the records say {new!r}")
+    return differing
 
 
 def render_results(results: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from harness.environment import Environment
 from harness.errors import RecordError
 from harness.experiment import Experiment
-from harness.schema import Frozen, decode_json, read_text
+from harness.schema import Frozen, decode_json, format_json, read_text
 from harness.trial import Trial
 
 SCHEMA_VERSION = 1
@@ -184,21 +184,6 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def format_json(value: Any, indent: str = "") -> str:
-    """Write JSON for people and diffs: one key a line, but lists of plain values on one line.
-
-    Raises:
-        ValueError: a number is not finite.
-    """
-    inner = indent + "  "
-    if isinstance(value, Mapping) and value:
-        items = (f"{inner}{json.dumps(key)}: {format_json(item, inner)}" for key, item in value.items())
-        return "{\n" + ",\n".join(items) + "\n" + indent + "}"
-    if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):
-        return "[\n" + ",\n".join(inner + json.dumps(item, allow_nan=False) for item in value) + "\n" + indent + "]"
-    return json.dumps(value, allow_nan=False)
 
 
 def _migrate(text: str, *, place: str) -> str:

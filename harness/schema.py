@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -62,11 +61,6 @@ def decode_json(kind: type[Model], text: str | bytes, *, place: str, error: type
         raise error("\n".join(_describe(kind, cause, place))) from cause
 
 
-def is_finite(value: float) -> bool:
-    """Say whether a number is neither infinite nor NaN."""
-    return math.isfinite(value)
-
-
 def canonical_json(value: Any) -> str:
     """Write plain data so that equal data give equal bytes: sorted keys, no spaces, no NaN.
 
@@ -74,6 +68,21 @@ def canonical_json(value: Any) -> str:
         ValueError: a number is not finite.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def format_json(value: Any, indent: str = "") -> str:
+    """Write JSON for people and diffs: one key a line, but lists of plain values on one line.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    inner = indent + "  "
+    if isinstance(value, Mapping) and value:
+        items = (f"{inner}{json.dumps(key)}: {format_json(item, inner)}" for key, item in value.items())
+        return "{\n" + ",\n".join(items) + "\n" + indent + "}"
+    if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):
+        return "[\n" + ",\n".join(inner + json.dumps(item, allow_nan=False) for item in value) + "\n" + indent + "]"
+    return json.dumps(value, allow_nan=False)
 
 
 def read_text(path: Path, *, limit_bytes: int, error: type[HarnessError]) -> str:
