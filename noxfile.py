@@ -64,6 +64,15 @@ def gate(session: nox.Session) -> None:
     _run(session, "harness", "gate", *session.posargs)
 
 
+@nox.session
+def speed(session: nox.Session) -> None:
+    """Measure the harness against the plain recipe, side by side, and write results/speed.md."""
+    _install(session)
+    session.install("--no-deps", *EMBEDDED_PACKAGES)
+    session.env["TOKENIZERS_PARALLELISM"] = "false"
+    _run(session, "python", "-m", "benchmarks.speed", *session.posargs)
+
+
 def _install(session: nox.Session, *extras: str) -> None:
     project = f".[{','.join(extras)}]" if extras else "."
     session.install("-c", CONSTRAINTS, "-e", project)

@@ -43,12 +43,16 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The records of one model and variant on both sides, in the order of their seeds."""
+    """The records of one model and variant on both sides, in the order of their seeds.
+
+    ``measures`` are those that every record has; the queries are the same, in the same order, on both sides.
+    """
 
     experiment: str
     model: str
     variant: Variant
     primary: str
+    measures: tuple[str, ...]
     reference: tuple[Record, ...]
     candidate: tuple[Record, ...]
 
@@ -65,8 +69,8 @@ class QualityCell:
     ``change`` is the candidate's mean minus the reference's: below zero is worse. ``bound`` is what one more
     set of such seeds stays above with the policy's level, before any correction for many cells, and None
     where there are not two reference seeds. ``seed_p_value`` and ``query_p_value`` are one-sided (worse);
-    the latter is only computed for a drop. ``judged_by`` says which of the two decides, ``adjusted_p_value`` is
-    that one after Holm's correction within ``family``.
+    the latter is only computed for a drop that the policy minds. ``judged_by`` says which of the two decides,
+    ``adjusted_p_value`` is that one after Holm's correction within ``family``.
     """
 
     group: str
@@ -88,7 +92,7 @@ class QualityCell:
     reason: str
 
 
-def judge_quality(groups: Sequence[Group], measures: Sequence[str], policy: Quality) -> list[QualityCell]:
+def judge_quality(groups: Sequence[Group], policy: Quality) -> list[QualityCell]:
     """Judge every measure of every group, higher being better.
 
     Where the reference has two seeds or more, chance is what differs between seeds: the candidate's mean must
@@ -98,16 +102,15 @@ def judge_quality(groups: Sequence[Group], measures: Sequence[str], policy: Qual
     adjusted p-value is at most 1 - level and it is larger than ``smallest_drop``.
 
     Args:
-        groups: with the same queries in the same order on both sides.
-        measures: present in every record.
+        groups: all that is gated together, since the corrections are over all of them.
         policy: the levels and the smallest drop.
 
     Raises:
         StatisticsError: a value is not finite.
     """
-    drafts = [_draft(group, measure, policy) for group in groups for measure in measures]
+    drafts = [_draft(group, measure, policy) for group in groups for measure in group.measures]
     _, keys = zip(*drafts, strict=True) if drafts else ((), ())
-    cells = _add_query_p_values([cell for cell, _ in drafts], groups)
+    cells = _add_query_p_values([cell for cell, _ in drafts], groups, policy)
     adjusted = _adjust(cells, keys)
     return [_decide(cell, p_value, policy) for cell, p_value in zip(cells, adjusted, strict=True)]
 
@@ -147,18 +150,24 @@ def _draft(group: Group, measure: str, policy: Quality) -> tuple[QualityCell, tu
     return cell, (group.id, cell.family, shape)
 
 
-def _add_query_p_values(cells: Sequence[QualityCell], groups: Sequence[Group]) -> list[QualityCell]:
+def _add_query_p_values(cells: Sequence[QualityCell], groups: Sequence[Group], policy: Quality) -> list[QualityCell]:
+    """Test the drops over queries, all at once and proportional ones (recall@k, precision@k) only once."""
     by_id = {group.id: group for group in groups}
-    found: dict[int, float] = {}
-    by_queries: dict[int, list[tuple[int, np.ndarray]]] = {}
+    places: dict[bytes, list[int]] = {}
+    rows: dict[bytes, np.ndarray] = {}
     for index, cell in enumerate(cells):
-        if cell.change < 0:
+        if cell.change < -policy.smallest_drop:
             group = by_id[cell.group]
             row = _average(group.candidate, cell.measure) - _average(group.reference, cell.measure)
-            by_queries.setdefault(len(row), []).append((index, row))
-    for rows in by_queries.values():
-        p_values = sign_flip_test(np.stack([row for _, row in rows]), seed=0, rounds=ROUNDS, alternative="less")
-        found.update({index: float(p_value) for (index, _), p_value in zip(rows, p_values, strict=True)})
+            row = np.round(row / np.abs(row).max(), 9) + 0.0  # scaled to 1, and no negative zeros
+            places.setdefault(row.tobytes(), []).append(index)
+            rows[row.tobytes()] = row
+    found: dict[int, float] = {}
+    for queries in {len(row) for row in rows.values()}:
+        keys = [key for key, row in rows.items() if len(row) == queries]
+        table = np.stack([rows[key] for key in keys])
+        p_values = sign_flip_test(table, seed=0, rounds=ROUNDS, alternative="less")
+        found.update({index: float(p) for key, p in zip(keys, p_values, strict=True) for index in places[key]})
     return [replace(cell, query_p_value=found.get(index)) for index, cell in enumerate(cells)]
 
 

@@ -18,6 +18,7 @@ from harness.shelf import Shelf, list_seeds, list_values
 from harness.statistics import Interval
 
 ROUNDS = 100_000
+BOOTSTRAP_ROUNDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def compare_tuned(shelf: Shelf, *, rounds: int, seed: int) -> tuple[ChangedCell,
 
     Args:
         shelf: the experiment's records.
-        rounds: sign patterns of the randomization test.
+        rounds: sign patterns of the randomization test; of the bootstrap at most 10,000.
         seed: of the random draws.
 
     Returns:
@@ -71,7 +72,7 @@ def compare_tuned(shelf: Shelf, *, rounds: int, seed: int) -> tuple[ChangedCell,
         return ()
     table = np.stack(rows)
     p_values = sign_flip_test(table, seed=seed, rounds=rounds)
-    intervals = paired_bootstrap_intervals(table, seed=seed)
+    intervals = paired_bootstrap_intervals(table, seed=seed, rounds=min(rounds, BOOTSTRAP_ROUNDS))
     return tuple(
         ChangedCell(
             model=model,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, LockError
 
 PASSED, DIFFERS = 0, 1
 EXPERIMENTS = Path("benchmarks/experiments")
@@ -32,6 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write the tables again from the records")
     report.add_argument("results", type=Path, nargs="?", default=Path("results"), help="default: results")
     report.add_argument("--check", action="store_true", help="write nothing; exit 1 where the tables differ")
+    report.add_argument("--junit", type=Path, metavar="DIR", help="also write EXPERIMENT.xml, as test reports, there")
     report.set_defaults(run=_report)
 
     lock = commands.add_parser("lock", help="fetch an experiment's sources and pin every file's SHA-256")
@@ -44,10 +46,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from harness.markdown import compare_tables, write_tables  # noqa: PLC0415 - see make_parser
+    from harness.results import compare_tables, write_junit, write_tables  # noqa: PLC0415 - see make_parser
 
     if not options.check:
-        for path in write_tables(options.results):
+        rendered = write_tables(options.results)
+        written = [options.results / name for name in rendered.contents]
+        if options.junit is not None:
+            written += write_junit(rendered.reports, options.junit)
+        for path in written:
             print(path)
         return PASSED
     differing = compare_tables(options.results)
@@ -60,19 +66,23 @@ def _lock(options: argparse.Namespace) -> int:
     from harness.experiment import read_experiment  # noqa: PLC0415 - see make_parser
     from harness.lock import format_lock  # noqa: PLC0415
     from harness.record import write_atomically  # noqa: PLC0415
-    from harness.selection import find_manifest  # noqa: PLC0415
+    from harness.selection import choose_data_dir, find_manifest  # noqa: PLC0415
     from harness.sources import make_lock  # noqa: PLC0415
 
     manifest = find_manifest(options.experiment, EXPERIMENTS)
     experiment = read_experiment(manifest)
-    lock = make_lock(experiment, cache=options.store / "sources", base=manifest.parent, override=options.data_dir)
+    data_dir = choose_data_dir(options.data_dir, experiment, os.environ)
+    lock = make_lock(experiment, cache=options.store / "sources", base=manifest.parent, override=data_dir)
     path, text = manifest.with_suffix(".lock"), format_lock(lock)
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    if path.is_file() and path.read_bytes() == text.encode():
         print(f"{path}: nothing changed")
         return PASSED
     if options.check:
         print(f"{path}: differs from what the sources hold now")
         return DIFFERS
-    write_atomically(path, text.encode())
+    try:
+        write_atomically(path, text.encode())
+    except OSError as cause:
+        raise LockError(f"{path}: cannot be written: {cause.strerror or cause}") from cause
     print(f"{path}: written")
     return PASSED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,16 @@ from typing import Any
 from harness.errors import DataError
 from harness.experiment import Data
 from harness.ontology import read_terms, select_rows
-from harness.run import Qrels, read_qrels, write_qrels
+from harness.run import MAX_LINE_BYTES, Qrels, read_qrels, write_qrels
+from harness.sources import is_wanted
 
 TRAIN_FILE = "train.jsonl"
 TEST_FILE = "test.jsonl"
 QRELS_FILE = "qrels.gz"
 SHOWN_ROWS = 5
+SHOWN_CHARACTERS = 60
+MAX_ID_BYTES = MAX_LINE_BYTES // 4
+ID_RULE = f"expected no white space, no control character NUL, and at most {MAX_ID_BYTES} bytes of UTF-8"
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,11 @@ def load_rows(folder: Path, data: Data, *, cache: Path) -> tuple[tuple[Row, ...]
         train, test = select_rows(read_terms(files[0]), data.selection)
         columns = {"id": "id", "anchor": "anchor", "positive": "positive"}
     elif data.columns is not None:
-        _check_json_lines(folder)
-        train, test = (_load_split(folder, data, split, cache) for split in (data.train_split, data.test_split))
+        _check_json(folder)
+        checked = _link_checked(folder, cache / "checked")
+        train, test = (
+            _load_split(checked, data, split, cache, folder) for split in (data.train_split, data.test_split)
+        )
         columns = data.columns.model_dump()
     train_rows = tuple(_check_rows(train, columns, "train"))
     test_rows = tuple(_check_rows(test, columns, "test"))
@@ -140,7 +148,18 @@ def read_prepared(folder: Path) -> PreparedData:
     return prepared
 
 
-def _load_split(folder: Path, data: Data, split: str | None, cache: Path) -> list[dict[str, Any]]:
+def _link_checked(folder: Path, target: Path) -> Path:
+    """Link the files that were checked into a folder of their own: ``datasets`` would also read others beside them."""
+    shutil.rmtree(target, ignore_errors=True)
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if path.is_file() and is_wanted(name.as_posix(), "data"):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).symlink_to(path.resolve())
+    return target
+
+
+def _load_split(folder: Path, data: Data, split: str | None, cache: Path, place: Path) -> list[dict[str, Any]]:
     # Imported here: it takes a second, and reading prepared data back does not need it.
     import datasets  # noqa: PLC0415
 
@@ -148,11 +167,11 @@ def _load_split(folder: Path, data: Data, split: str | None, cache: Path) -> lis
     try:
         table = datasets.load_dataset(str(folder), name=data.config, split=split, cache_dir=str(cache))
     except (ValueError, OSError, datasets.exceptions.DatasetsError) as cause:
-        raise DataError(f"{folder}: config {data.config!r}, split {split!r}: {cause}") from cause
+        raise DataError(f"{place}: config {data.config!r}, split {split!r}: {cause}") from cause
     columns = vars(data.columns).values()
     missing = [column for column in columns if column not in table.column_names]
     if missing:
-        raise DataError(f"{folder}: split {split!r} has no column {missing[0]!r}; it has {table.column_names}")
+        raise DataError(f"{place}: split {split!r} has no column {missing[0]!r}; it has {table.column_names}")
     return list(table.select_columns(list(columns)).to_list())
 
 
@@ -166,6 +185,8 @@ def _check_rows(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], p
             problems.append(f"row {number}: id is {found!r}, expected text or a whole number")
             continue
         name = str(found)
+        if not _is_plain_id(name):
+            problems.append(f"row {number}: id {name[:SHOWN_CHARACTERS]!r} cannot stand in a run: {ID_RULE}")
         seen[name] += 1
         if seen[name] > 1:
             problems.append(f"row {number}: id {name!r} stands twice")
@@ -174,12 +195,31 @@ def _check_rows(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], p
             text = row[columns[column]]
             if not isinstance(text, str) or not text.strip():
                 problems.append(f"row {number} (id {name!r}): {columns[column]} is {text!r}, expected text")
+            elif not _is_encodable(text):
+                problems.append(f"row {number} (id {name!r}): {columns[column]} cannot be written as UTF-8: {text!r}")
             else:
                 texts[column] = text
         if len(texts) == 2:  # noqa: PLR2004 - anchor and positive
             yield Row(id=name, **texts)
     if problems:
-        raise DataError(f"{place}: {len(problems)} rows break a rule:\n  " + "\n  ".join(problems[:SHOWN_ROWS]))
+        more = f"\n  and {len(problems) - SHOWN_ROWS} more" if len(problems) > SHOWN_ROWS else ""
+        raise DataError(
+            f"{place}: rows break a rule in {len(problems)} places:\n  " + "\n  ".join(problems[:SHOWN_ROWS]) + more
+        )
+
+
+def _is_plain_id(name: str) -> bool:
+    """Say whether an id can stand in a TREC file, so that what `write_run` would refuse is found before any work."""
+    return name.split() == [name] and "\0" not in name and _is_encodable(name) and len(name.encode()) <= MAX_ID_BYTES
+
+
+def _is_encodable(text: str) -> bool:
+    """Say whether text is free of the lone surrogates that JSON lets pass and UTF-8 does not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_expected(place: str, rows: Sequence[Row], count: int, first: str | None) -> None:
@@ -189,11 +229,48 @@ def _check_expected(place: str, rows: Sequence[Row], count: int, first: str | No
         raise DataError(f"{place}: the first id is {rows[0].id!r}, the manifest says {first!r}")
 
 
-def _check_json_lines(folder: Path) -> None:
-    """Find broken JSON ourselves, since ``datasets`` does not say where it is."""
-    for path in sorted(folder.rglob("*.jsonl")):
+def _check_json(folder: Path) -> None:
+    """Find broken JSON ourselves, since ``datasets`` does not say where it is.
+
+    A file named .json holds one value, or one a line like a .jsonl file.
+    """
+    for path in sorted(folder.rglob("*.json*")):
+        if not is_wanted(path.relative_to(folder).as_posix(), "data") or not path.is_file():
+            continue
+        if path.suffix == ".json" and _is_one_value(path):
+            continue
         for _ in _read_json_lines(path):
             pass
+
+
+def _is_one_value(path: Path) -> bool:
+    """Say whether a file holds one JSON value over all its lines, or one value per line.
+
+    Raises:
+        DataError: neither; names file and line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise DataError(f"{path}: cannot be read: {cause}") from cause
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as cause:
+        first = text.split("\n", maxsplit=1)[0]
+        if not _is_json(first):
+            raise DataError(f"{path}:{cause.lineno}: broken JSON at column {cause.colno}: {cause.msg}") from cause
+        return False
+    except RecursionError as cause:
+        raise DataError(f"{path}: broken JSON: nested too deeply") from cause
+    return True
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -203,8 +280,11 @@ def _read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             for number, line in enumerate(stream, start=1):
                 try:
                     value = json.loads(line)
-                except (ValueError, RecursionError) as cause:
-                    raise DataError(f"{path}:{number}: broken JSON: {cause}") from cause
+                except json.JSONDecodeError as cause:
+                    what = f"at column {cause.colno}: {cause.msg}" if line.strip() else "the line is empty"
+                    raise DataError(f"{path}:{number}: broken JSON: {what}") from cause
+                except RecursionError as cause:
+                    raise DataError(f"{path}:{number}: broken JSON: nested too deeply") from cause
                 if not isinstance(value, dict):
                     raise DataError(f"{path}:{number}: expected an object, found {type(value).__name__}")
                 yield number, value

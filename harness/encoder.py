@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
+import os
 import random
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +27,9 @@ SEED_LIMIT = 2**32
 # Texts that are tokenized, and padded to a common length for a moment, at a time.
 TOKENIZED_TOGETHER = 256
 
+# Kernels that oneDNN keeps for reuse; a training step needs about a hundred.
+KERNELS_KEPT = 256
+
 
 def load_model(folder: Path, *, device: str) -> SentenceTransformer:
     """Load a Sentence Transformers model from a folder, in fp32 and evaluation mode.
@@ -39,11 +42,11 @@ def load_model(folder: Path, *, device: str) -> SentenceTransformer:
         The model.
 
     Raises:
-        SourceError: the folder is absent, holds pickled weights or no safetensors, or the model wants prompts put before
-            its texts, which the harness does not do.
+        SourceError: the folder is absent, holds pickled weights or no safetensors, or the model wants prompts put
+            before its texts, which the harness does not do.
     """
-    import torch
-    from sentence_transformers import SentenceTransformer
+    import torch  # noqa: PLC0415 - takes seconds
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - takes seconds
 
     if not folder.is_dir():
         raise SourceError(f"{folder}: expected a model folder, found none")
@@ -89,9 +92,9 @@ def encode_texts(
     Raises:
         HarnessError: `batch_tokens` is below 1.
     """
-    import torch
+    import torch  # noqa: PLC0415 - takes seconds
 
-    from harness.packing import can_pack, embed_packed
+    from harness.packing import can_pack, embed_packed  # noqa: PLC0415 - imports torch
 
     if batch_tokens < 1:
         raise HarnessError(f"batch_tokens is {batch_tokens}, expected at least 1")
@@ -146,7 +149,7 @@ def _batch_by_length(lengths: Sequence[int], batch_tokens: int) -> list[list[int
 
 def _embed_padded(model: SentenceTransformer, tokens: Sequence[torch.Tensor]) -> torch.Tensor:
     """Embed one batch through the model's own forward pass."""
-    import torch
+    import torch  # noqa: PLC0415 - takes seconds
 
     padding: Any = getattr(model.tokenizer, "pad_token_id", 0)
     pad = torch.nn.utils.rnn.pad_sequence
@@ -167,7 +170,7 @@ def seed_everything(seed: int) -> None:
     Raises:
         HarnessError: the seed is out of that range.
     """
-    import torch
+    import torch  # noqa: PLC0415 - takes seconds
 
     if not 0 <= seed < SEED_LIMIT:
         raise HarnessError(f"seed is {seed}, expected one from 0 to {SEED_LIMIT - 1}")
@@ -188,7 +191,7 @@ def pick_device(wanted: str) -> str:
     Raises:
         HarnessError: there is no such device here.
     """
-    import torch
+    import torch  # noqa: PLC0415 - takes seconds
 
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -208,7 +211,7 @@ def pick_device(wanted: str) -> str:
 
 def synchronize(device: str) -> None:
     """Wait until the device has done all that it was given, so that a clock can be read."""
-    import torch
+    import torch  # noqa: PLC0415 - takes seconds
 
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
@@ -218,10 +221,10 @@ def synchronize(device: str) -> None:
 
 def native_bf16(device: str) -> bool:
     """Say whether the device multiplies bf16 matrices in hardware; elsewhere bf16 is emulated, and slow."""
-    import torch
+    import torch  # noqa: PLC0415 - takes seconds
 
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device != "cpu":
         return False
     abilities = torch.cpu.get_capabilities()
@@ -230,7 +233,7 @@ def native_bf16(device: str) -> bool:
 
 def peak_device_memory_bytes(device: str) -> int | None:
     """Most bytes of the device's own memory that tensors have held at once in this process; None on a CPU."""
-    import torch
+    import torch  # noqa: PLC0415 - takes seconds
 
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
@@ -238,19 +241,21 @@ def peak_device_memory_bytes(device: str) -> int | None:
 
 
 def keep_freed_memory() -> bool:
-    """Have the C library reuse freed memory instead of handing it back to the system after every large tensor.
+    """Set up the process for tensors of many shapes; to be called once, before the first tensor.
 
-    Large tensors are otherwise fresh pages each time, and the faults on them cost more than many operators; on virtual
-    machines, where the host takes returned pages away, several times more. To be called once, before a model is loaded.
+    Freed memory is reused instead of handed back to the system after every large tensor: fresh pages cost more than
+    many operators do, on virtual machines, whose hosts take returned pages away, several times more. And oneDNN keeps
+    the kernels of the latest shapes only, each of which holds about a megabyte, instead of those of the latest 1,024.
 
     Returns:
-        True where it was done: on Linux with glibc.
+        True where memory is reused: on Linux with glibc.
     """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS_KEPT))
     if not sys.platform.startswith("linux"):
         return False
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return False
-    # The constants of malloc.h: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD.
+    # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h, each as large as can be.
     return bool(mallopt(-3, 2**30)) and bool(mallopt(-1, 2**31 - 1))

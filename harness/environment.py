@@ -55,6 +55,11 @@ class Environment(Frozen):
     dirty: bool | None
 
     @property
+    def revision(self) -> str | None:
+        """The commit, marked where the checkout had uncommitted changes; None outside of a checkout."""
+        return f"{self.commit}+changes" if self.commit and self.dirty else self.commit
+
+    @property
     def fingerprint(self) -> str:
         """Short hash of what decides speed: CPU, cores, memory (in GiB), GPUs with their driver and torch."""
         parts = {
@@ -69,10 +74,17 @@ class Environment(Frozen):
 
 
 def collect_environment(repository: Path) -> Environment:
-    """Describe this machine and the git checkout at ``repository``; host and user names are left out."""
-    commit = _ask("git", "-C", str(repository), "rev-parse", "HEAD")
-    # Results are what a run writes, so they do not make the code that wrote them dirty.
-    status = _ask("git", "-C", str(repository), "status", "--porcelain", "--", ".", ":(exclude)results")
+    """Describe this machine and the git checkout that ``repository`` is a folder of.
+
+    Host and user names are left out. Commit and dirty flag are None where the folder is not tracked by git.
+    """
+    git = ("git", "-C", str(repository))
+    # An installed copy may lie inside a checkout of something else, whose commit says nothing of it.
+    tracked = _ask(*git, "ls-files", "--error-unmatch", "--", ".") is not None
+    commit = _ask(*git, "rev-parse", "HEAD") if tracked else None
+    # Results are what a run writes, so they do not make the code that wrote them dirty; manifests do.
+    paths = ("--", ":(top)", ":(top,exclude)results")
+    status = _ask(*git, "status", "--porcelain", *paths) if tracked else None
     return Environment(
         os=f"{platform.system()} {platform.release()}",
         architecture=platform.machine(),

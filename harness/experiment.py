@@ -17,7 +17,8 @@ from harness.errors import ManifestError
 from harness.schema import Frozen, canonical_json, decode, read_text
 
 MANIFEST_LIMIT_BYTES = 1_000_000
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE)
+SEED_LIMIT = 2**32  # NumPy takes no larger one
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 MEASURE = re.compile(r"(accuracy|precision|recall|ndcg|mrr|map)@([1-9][0-9]{0,2})")
 
@@ -67,8 +68,10 @@ class WheelSource(Frozen):
     @classmethod
     def _exact(cls, packages: tuple[str, ...]) -> tuple[str, ...]:
         for package in packages:
-            if not re.fullmatch(r"[\w.-]+==[\w.]+", package):
+            # Starts with a letter or digit: what starts with a dash would be an option of pip.
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._]*", package):
                 raise ValueError(f"{package!r} must read NAME==VERSION")
+        _refuse_repeats(packages, "package")
         return packages
 
 
@@ -88,6 +91,12 @@ class Columns(Frozen):
     anchor: str
     positive: str
     id: str
+
+    @model_validator(mode="after")
+    def _two_texts(self) -> Self:
+        if self.anchor == self.positive:
+            raise ValueError(f"anchor and positive are one column, {self.anchor!r}: every query would be its passage")
+        return self
 
 
 class Selection(Frozen):
@@ -115,10 +124,22 @@ class Data(Frozen):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.format == "datasets" and None in (self.columns, self.train_split, self.test_split):
-            raise ValueError("format 'datasets' needs columns, train_split and test_split")
-        if self.format == "obo" and self.selection is None:
-            raise ValueError("format 'obo' needs a selection")
+        needed, unused = ["columns", "train_split", "test_split"], ["selection"]
+        if self.format == "obo":
+            needed, unused = unused, [*needed, "config"]
+        missing = [key for key in needed if getattr(self, key) is None]
+        if missing:
+            raise ValueError(f"format {self.format!r} needs {', '.join(missing)}")
+        # What would be passed over in silence was meant to have an effect.
+        given = [key for key in unused if getattr(self, key) is not None]
+        if given:
+            raise ValueError(f"format {self.format!r} has no use for {', '.join(given)}")
+        chosen = self.selection
+        if chosen is not None and (chosen.train_rows, chosen.test_rows) != (self.train_rows, self.test_rows):
+            raise ValueError(
+                f"the selection takes {chosen.train_rows} and {chosen.test_rows} rows for train and test, while "
+                f"train_rows and test_rows are {self.train_rows} and {self.test_rows}"
+            )
         return self
 
 
@@ -244,13 +265,14 @@ class Published(Frozen):
 
 
 class Experiment(Frozen):
-    """A whole manifest."""
+    """A whole manifest; ``attribution`` says whose texts reports may quote, and under which licence."""
 
     schema_version: Literal[1]
     name: str
     title: str
     summary: str
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)]
+    attribution: str | None = None
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=SEED_LIMIT)], ...], Field(min_length=1)]
     data: Data
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     training: Training

@@ -102,9 +102,7 @@ def compare(reference: Sequence[Record], candidate: Sequence[Record], policy: Po
         for key in sorted(after, key=_order)
         if key[:3] not in {known[:3] for known in before}
     )
-    quality: list[QualityCell] = []
-    for measures, alike in _group_by_measures(groups, policy, problems):
-        quality.extend(judge_quality(alike, measures, policy.quality))
+    quality = judge_quality(groups, policy.quality)
     costs = judge_costs(groups, policy.costs)
     return GateReport(
         outcome=_decide(problems, quality, costs),
@@ -125,29 +123,32 @@ def _shelve(records: Sequence[Record], side: str, problems: list[str]) -> Shelf:
         if key in shelf:
             problems.append(f"{side}: {trial.id}: two records of this trial, expected one")
             continue
-        broken = _find_fault(record)
-        if broken is not None:
-            problems.append(f"{side}: {trial.id}: {broken}")
-            continue
-        shelf[key] = record
+        faults = [f"{side}: {trial.id}: broken record: {fault}" for fault in _list_faults(record)]
+        problems.extend(faults)
+        if not faults:
+            shelf[key] = record
     return shelf
 
 
-def _find_fault(record: Record) -> str | None:
+def _list_faults(record: Record) -> Iterator[str]:
     """Say what is wrong with a record that its own types could not see."""
     if not record.query_ids or len(set(record.query_ids)) != len(record.query_ids):
-        return "broken record: no queries, or one of them twice"
+        yield "no queries, or one of them twice"
+        return
+    if not record.values:
+        yield "no measure"
+    if (record.trial.variant == "baseline") != (record.trial.seed is None):
+        yield "a finetuned trial has a seed and a baseline has none"
     for measure, values in record.per_query.items():
-        mean = math.fsum(values) / len(values)
-        if abs(mean - record.values[measure]) > MEAN_TOLERANCE:
-            return f"broken record: {measure} is {record.values[measure]!r}, the mean over its queries {mean!r}"
         try:
             higher_is_better(measure)
         except ManifestError as cause:
-            return f"broken record: {cause}"
-    if (record.trial.variant == "baseline") != (record.trial.seed is None):
-        return "broken record: a finetuned trial has a seed and a baseline has none"
-    return None
+            yield str(cause)
+            continue
+        if min(values) < 0 or max(values) > 1:
+            yield f"{measure} of a query lies outside 0..1"
+        elif abs(math.fsum(values) / len(values) - record.values[measure]) > MEAN_TOLERANCE:
+            yield f"{measure} is {record.values[measure]!r}, not the mean over its queries"
 
 
 def _pair(
@@ -176,39 +177,26 @@ def _pair(
                 comparable = False
     if not comparable or not found:
         return None
-    return Group(
-        experiment=group[0],
-        model=group[1],
-        variant=group[2],
-        primary=first.experiment.evaluation.primary,
-        reference=tuple(known[seed] for seed in sorted(known, key=_seed_order)),
-        candidate=tuple(found[seed] for seed in sorted(found, key=_seed_order)),
+    old = tuple(known[seed] for seed in sorted(known, key=_seed_order))
+    new = tuple(found[seed] for seed in sorted(found, key=_seed_order))
+    primary = first.experiment.evaluation.primary
+    wanted_measures = dict.fromkeys((*old[0].values, *(policy.quality.primary or (primary,))))
+    measures = _share_measures(old, new, tuple(wanted_measures), problems)
+    return Group(*group, primary=primary, measures=measures, reference=old, candidate=new)
+
+
+def _share_measures(
+    before: Sequence[Record], after: Sequence[Record], wanted: Sequence[str], problems: list[str]
+) -> tuple[str, ...]:
+    """Return the wanted measures that every record has, noting each that one lacks."""
+    problems.extend(
+        f"{side}: {record.trial.id}: no {measure}"
+        for side, records in (("reference", before), ("candidate", after))
+        for record in records
+        for measure in wanted
+        if measure not in record.values
     )
-
-
-def _group_by_measures(
-    groups: Sequence[Group], policy: Policy, problems: list[str]
-) -> Iterator[tuple[tuple[str, ...], list[Group]]]:
-    """Put groups with the same measures together, noting those where a record lacks one."""
-    together: dict[tuple[str, ...], list[Group]] = {}
-    for group in groups:
-        wanted = dict.fromkeys(group.reference[0].values)
-        wanted.update(dict.fromkeys(policy.quality.primary or ()))
-        lacking = [
-            f"{side}: {record.trial.id}: no {measure}"
-            for side, records in (("reference", group.reference), ("candidate", group.candidate))
-            for record in records
-            for measure in wanted
-            if measure not in record.values
-        ]
-        problems.extend(lacking)
-        shared = tuple(
-            measure
-            for measure in wanted
-            if all(measure in record.values for record in (*group.reference, *group.candidate))
-        )
-        together.setdefault(shared, []).append(group)
-    yield from together.items()
+    return tuple(measure for measure in wanted if all(measure in record.values for record in (*before, *after)))
 
 
 def _list_notices(group: Group) -> Iterator[str]:
@@ -219,6 +207,8 @@ def _list_notices(group: Group) -> Iterator[str]:
         yield f"{group.id}: the model's files are not the reference's"
     if old.device_name != new.device_name:
         yield f"{group.id}: run on {new.device_name}, the reference on {old.device_name}"
+    if group.variant == "finetuned" and len(group.reference) == 1:
+        yield f"{group.id}: one reference seed, so judged by queries alone: chance between seeds is unknown"
     added = sorted(set(new.values) - set(old.values))
     if added:
         yield f"{group.id}: only the candidate has {', '.join(added)}, so it is not judged"
@@ -227,9 +217,8 @@ def _list_notices(group: Group) -> Iterator[str]:
 def _decide(problems: Sequence[str], quality: Sequence[QualityCell], costs: Sequence[CostCell]) -> GateOutcome:
     if problems:
         return GateOutcome.NOT_COMPARABLE
-    if any(cell.status is Status.REGRESSION for cell in (*quality, *costs)):
-        return GateOutcome.REGRESSION
-    return GateOutcome.PASS
+    worse = [cell.status for cell in quality] + [cell.status for cell in costs]
+    return GateOutcome.REGRESSION if Status.REGRESSION in worse else GateOutcome.PASS
 
 
 def _bound_false_alarms(quality: Sequence[QualityCell], costs: Sequence[CostCell], policy: Policy) -> float:

@@ -10,7 +10,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from torch import Tensor
 
-from harness.packing import can_pack, cut_by_length, embed_packed
+from harness.attention import cut_by_length
+from harness.packing import can_pack, embed_packed
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -24,9 +25,9 @@ class GroupedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
     """MultipleNegativesRankingLoss whose texts are embedded without their padding.
 
     The batch, its in-batch negatives and the loss over them are those of the plain loss; in fp32 without dropout so are
-    the gradients, to rounding. The texts of all columns are sorted by length together. A BERT or MPNet encoder then runs
-    once over all of them laid end to end, and only attention works in blocks of like length; any other model is run on
-    one group of like length after another.
+    the gradients, to rounding. The texts of all columns are sorted by length together. A BERT or MPNet encoder then
+    runs once over all of them laid end to end, and only attention works in blocks of like length; any other model is
+    run on one group of like length after another.
     """
 
     def __init__(self, model: SentenceTransformer, *, scale: float, precision: Precision) -> None:

@@ -55,18 +55,18 @@ def read_lock(path: Path, experiment: Experiment) -> Lock:
     Raises:
         LockError: absent, malformed, or made for other sources than the manifest names.
     """
+    remedy = f"harness lock {path.with_suffix('.toml')}"
     if not path.exists():
-        raise LockError(f"{path}: no such lock; make it with: harness lock {experiment.name}")
+        raise LockError(f"{path}: no such lock; make it with: {remedy}")
     text = read_text(path, limit_bytes=LOCK_LIMIT_BYTES, error=LockError)
     lock = decode_json(Lock, text, place=str(path), error=LockError)
     if lock.experiment != experiment.name:
-        raise LockError(f"{path}: is the lock of {lock.experiment!r}, expected {experiment.name!r}")
+        raise LockError(f"{path}: is the lock of {lock.experiment!r}, expected {experiment.name!r}; {remedy}")
     expected = digest_sources(experiment)
     if lock.sources_digest != expected or set(lock.sources) != set(list_sources(experiment)):
         raise LockError(
             f"{path}: does not match the manifest, whose sources changed since it was made (digest "
-            f"{lock.sources_digest[:12]}, expected {expected[:12]}); look at the change, then: "
-            f"harness lock {experiment.name}"
+            f"{lock.sources_digest[:12]}, expected {expected[:12]}); look at the change, then: {remedy}"
         )
     return lock
 

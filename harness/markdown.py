@@ -3,136 +3,123 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from itertools import zip_longest
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from typing import assert_never
 
 from tabulate import tabulate
 
-from harness.errors import RecordError
-from harness.record import Record, read_records, write_atomically
-from harness.report import Report, Table, build_report
+from harness.report import Block, Command, Example, Finding, Paragraph, Picture, Report, Section, Table
 
-SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&])")
-NUMBER = re.compile(r"[-+]?[0-9.]+( (s|min|h|GiB|USD))?.*|")
-SHOWN_CHARACTERS = 300
-INDEX_FILE = "README.md"
+SPECIAL = re.compile(r"([\\`*_\[\]<>#|~&$])")
+# Bare addresses would become links and names would be notified: both are taken apart.
+ADDRESS = re.compile(r"(?i)(www)\.|(https?|ftp|mailto|xmpp):")
+MENTION = re.compile(r"(?<![A-Za-z0-9_])@")
+LINE_START = re.compile(r"^([-+=]|[0-9]+[.)])")
+ZERO_WIDTH = "&#8203;"
+SHOWN_CELL_CHARACTERS = 500
+SHOWN_CHARACTERS = 2000
+SIGNS = {"error": "**Error**", "warning": "**Warning**", "notice": "Note"}
 
 
-def render_markdown(report: Report) -> str:
-    """Write a report as markdown; the same report gives the same bytes."""
-    experiment = report.experiment
-    lines = [f"# {escape(experiment.title)}", "", escape(experiment.summary.strip(), newlines=True), ""]
-    if experiment.published is not None:
-        published = experiment.published
-        lines += [f"Published: {escape(published.title)}, {escape(published.date)}.", ""]
-    if report.notice:
-        lines += [f"**{escape(report.notice)}**", ""]
+def render_markdown(report: Report, *, pictures: str | None = "pictures", brief: bool = False) -> str:
+    """Write a report as markdown; the same report gives the same bytes.
+
+    Args:
+        report: what to show.
+        pictures: the folder, relative to the file, that pictures lie in; None leaves them out.
+        brief: only the sections that are shown where there is little room.
+    """
+    lines = list(render_head(report))
     for section in report.sections:
-        lines += [f"## {escape(section.heading)}", ""]
-        for paragraph in section.paragraphs:
-            lines += [_render_paragraph(paragraph), ""]
-        for table in section.tables:
-            lines += [render_table(table), ""]
-    lines += ["Generated from records by `python3 -m nox -s report`; not edited by hand."]
-    return "\n".join(lines) + "\n"
+        if section.brief or not brief:
+            lines += render_section(section, report.name, pictures)
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def render_head(report: Report) -> Iterator[str]:
+    """Write title, lead, reservation and findings."""
+    yield from (f"# {escape(report.title)}", "")
+    for paragraph in report.lead:
+        yield from (escape_line(paragraph, limit=SHOWN_CHARACTERS), "")
+    if report.mark:
+        yield from (f"**{escape(report.mark, limit=SHOWN_CHARACTERS)}**", "")
+    if report.findings:
+        yield from (render_finding(finding) for finding in report.findings)
+        yield ""
+
+
+def render_finding(finding: Finding) -> str:
+    """Write one finding as a list item."""
+    text = escape(finding.sentence, limit=SHOWN_CHARACTERS)
+    return f"- {SIGNS[finding.level]}, {escape(finding.title)}: {text}"
+
+
+def render_section(section: Section, name: str, pictures: str | None) -> Iterator[str]:
+    """Write one section, each block followed by an empty line."""
+    yield from (f"## {escape(section.heading)}", "")
+    for block in section.blocks:
+        yield from _render_block(block, name, pictures)
+
+
+def _render_block(block: Block, name: str, pictures: str | None) -> Iterator[str]:
+    match block:
+        case Paragraph():
+            yield from (escape_line(block.text, limit=SHOWN_CHARACTERS), "")
+        case Command():
+            yield from (f"    {' '.join(block.text.split())}", "")
+        case Table():
+            if block.title:
+                yield from (f"**{escape(block.title)}**", "")
+            yield from (render_table(block), "")
+            if block.mark:
+                yield from (f"*{escape(block.mark)}*", "")
+        case Picture():
+            if pictures is not None:
+                caption = block.caption + (f" ({block.mark})" if block.mark else "")
+                yield from (f"![{escape(caption)}]({pictures}/{name_picture(name, block)})", "")
+        case Example():
+            yield from _render_example(block)
+        case _:
+            assert_never(block)
+
+
+def name_picture(report: str, picture: Picture) -> str:
+    """Return the file name of a picture."""
+    return f"{report}-{picture.name}.svg"
 
 
 def render_table(table: Table) -> str:
     """Write one table with tabulate, numbers to the right."""
     rows = [[escape(cell) for cell in row] for row in table.rows]
-    align = [
-        "right" if index and all(NUMBER.fullmatch(row[index]) for row in table.rows) else "left"
-        for index in range(len(table.columns))
-    ]
+    align = ["right" if numeric else "left" for numeric in table.numeric]
     columns = [escape(column) for column in table.columns]
     return tabulate(rows, headers=columns, tablefmt="pipe", colalign=align, disable_numparse=True)
 
 
-def escape(text: str, *, newlines: bool = False) -> str:
-    """Make text harmless in markdown: no markup, no new cell, no new line, bounded length."""
-    if len(text) > SHOWN_CHARACTERS and not newlines:
-        text = text[:SHOWN_CHARACTERS] + "..."
-    if not newlines:
-        text = " ".join(text.split())
-    return SPECIAL.sub(r"\\\1", text)
+def escape(text: str, *, limit: int = SHOWN_CELL_CHARACTERS) -> str:
+    """Make text harmless in markdown: no markup, link, mention, new cell or new line, and of bounded length."""
+    if len(text) > limit:
+        text = text[:limit] + "..."
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    text = SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    text = ADDRESS.sub(lambda found: f"{found[1]}\\." if found[1] else f"{found[2]}\\:", text)
+    return MENTION.sub(f"@{ZERO_WIDTH}", text)
 
 
-def write_tables(results: Path) -> list[Path]:
-    """Write ``EXPERIMENT.md`` for every experiment that has records, and the index.
-
-    Returns:
-        The files written.
-
-    Raises:
-        RecordError: a record is broken, or the disk refuses.
-    """
-    written = []
-    for name, content in render_results(results).items():
-        path = results / name
-        try:
-            write_atomically(path, content.encode())
-        except OSError as cause:
-            raise RecordError(f"{path}: cannot be written: {cause.strerror or cause}") from cause
-        written.append(path)
-    return written
+def escape_line(text: str, *, limit: int = SHOWN_CELL_CHARACTERS) -> str:
+    """Escape text that begins a line, where a number or a dash would begin a list."""
+    return LINE_START.sub(lambda found: f"{found[1][:-1]}\\{found[1][-1]}", escape(text, limit=limit))
 
 
-def compare_tables(results: Path) -> list[str]:
-    """Return what the tables on disk would be changed by, one line per file; empty where they are up to date.
-
-    Raises:
-        RecordError: a record is broken.
-    """
-    differing = []
-    for name, content in render_results(results).items():
-        path = results / name
-        found = path.read_text(encoding="utf-8") if path.is_file() else None
-        if found is None:
-            differing.append(f"{path}: is missing")
-        elif found != content:
-            pairs = zip_longest(found.splitlines(), content.splitlines())
-            number, (old, new) = next((n, pair) for n, pair in enumerate(pairs, start=1) if pair[0] != pair[1])
-            differing.append(f"{path}:{number}: reads {old!r}, the records say {new!r}")
-    return differing
+def _render_example(example: Example) -> Iterator[str]:
+    yield from (f"### {escape_line(example.question)}", "")
+    yield from (f"Query {escape(example.query_id)}, expected: {escape(example.expected)}", "")
+    for ranking in example.rankings:
+        yield from (f"{escape(ranking.label).capitalize()}: {escape(ranking.standing)}", "")
+        if ranking.above:
+            yield from (*_number(escape_line(text) for text in ranking.above), "")
 
 
-def render_results(results: Path) -> dict[str, str]:
-    """Return file name -> content for all tables below a results folder.
-
-    Raises:
-        RecordError: a record is broken.
-    """
-    folders = sorted(path for path in (results / "records").glob("*") if path.is_dir())
-    reports: dict[str, tuple[Sequence[Record], Report]] = {}
-    for folder in folders:
-        records = read_records(folder)
-        if records:
-            reports[folder.name] = (records, build_report(records))
-    files = {f"{name}.md": render_markdown(report) for name, (_, report) in reports.items()}
-    files[INDEX_FILE] = _render_index(reports)
-    return files
-
-
-def _render_index(reports: dict[str, tuple[Sequence[Record], Report]]) -> str:
-    rows = []
-    for name, (records, report) in reports.items():
-        experiment = report.experiment
-        primary = experiment.evaluation.primary
-        values = []
-        for variant in ("baseline", "finetuned"):
-            found = [record.values[primary] for record in records if record.trial.variant == variant]
-            values.append(f"{sum(found) / len(found):.4f}" if found else "")
-        origins = "; ".join(sorted({source.origin for record in records for source in record.sources.values()}))
-        notice = experiment.published.not_comparable if experiment.published else None
-        rows.append((f"[{escape(name)}]({name}.md)", primary, *values, escape(notice or ""), escape(origins)))
-    columns = ("experiment", "measure", "before", "after (mean over seeds)", "mark", "sources")
-    table = tabulate(rows, headers=columns, tablefmt="pipe", disable_numparse=True)
-    return f"# Results\n\n{table}\n\nGenerated from records by `python3 -m nox -s report`; not edited by hand.\n"
-
-
-def _render_paragraph(paragraph: str) -> str:
-    """Keep whole commands as code, escape all else."""
-    if paragraph.startswith("`") and paragraph.endswith("`") and paragraph.count("`") == 2:  # noqa: PLR2004 - a pair
-        return f"    {paragraph[1:-1]}"
-    return escape(paragraph)
+def _number(lines: Iterable[str]) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        yield f"{number}. {line}"

@@ -14,6 +14,7 @@ from harness.experiment import Selection
 # OBO 1.4 flat file format: a quoted text with backslash escapes, then scope or references.
 QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(\w*)')
 ESCAPE = re.compile(r"\\(.)")
+WHITE_SPACE = {"n": "\n", "t": "\t", "W": " "}
 EXACT = "EXACT"
 
 
@@ -33,7 +34,8 @@ def read_terms(path: Path) -> tuple[Term, ...]:
         DataError: the file cannot be read, or a quoted text is broken; names file and line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(), which would also cut at separators that may stand inside a text.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as cause:
         raise DataError(f"{path}: cannot be read: {cause}") from cause
     terms = []
@@ -42,7 +44,8 @@ def read_terms(path: Path) -> tuple[Term, ...]:
         for offset, line in enumerate(stanza):
             tag, _, value = line.partition(": ")
             tags.setdefault(tag, []).append((value, f"{path}:{start + offset}"))
-        if ("is_obsolete" in tags) or not {"id", "def", "synonym"} <= set(tags):
+        obsolete = any(value.startswith("true") for value, _ in tags.get("is_obsolete", ()))
+        if obsolete or not {"id", "def", "synonym"} <= set(tags):
             continue
         definition, _ = _unquote(*tags["def"][0])
         synonyms = [text for text, scope in (_unquote(*entry) for entry in tags["synonym"]) if scope == EXACT]
@@ -93,7 +96,7 @@ def _unquote(value: str, place: str) -> tuple[str, str]:
     match = QUOTED.match(value)
     if match is None:
         raise DataError(f"{place}: expected a text in double quotes, found {value[:60]!r}")
-    return ESCAPE.sub(r"\1", match[1]).strip(), match[2]
+    return ESCAPE.sub(lambda found: WHITE_SPACE.get(found[1], found[1]), match[1]).strip(), match[2]
 
 
 def _digest(text: str) -> str:

@@ -27,6 +27,7 @@ from harness.record import (
 )
 from harness.sources import Fetched, fetch_source, hash_file
 from harness.store import Output, Store
+from harness.texts import format_texts
 from harness.training import choose_precision
 from harness.trial import Trial
 
@@ -79,14 +80,15 @@ def open_workplace(
     keep_freed_memory()
     chosen = pick_device(device)
     choose_precision(experiment.training, chosen, precision)
+    environment = collect_environment(Path(__file__).parent)
     return Workplace(
         experiment=experiment,
         lock=lock,
         base=base,
-        store=Store(store),
+        store=Store(store, commit=environment.revision),
         results=results,
         device=chosen,
-        environment=collect_environment(Path(__file__).parent),
+        environment=environment,
         precision=precision,
         data_dir=data_dir,
     )
@@ -169,6 +171,7 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
         per_query={measure: tuple(values.tolist()) for measure, values in per_query.items()},
         run=_publish(workplace.results, retrieved.output.folder / stages.RUN_FILE, f"{trial.stem}.run.gz", trial),
         qrels=_publish(workplace.results, prepared.output.folder / "qrels.gz", "qrels.gz", trial),
+        texts=_publish_texts(workplace.results, prepared, trial),
     )
     record = record.replace(training_cost_usd=_price(record))
     write_record(record, workplace.results)
@@ -210,6 +213,7 @@ class _Stages:
             peak_device_memory_bytes=entry.peak_device_memory_bytes,
             key=entry.key,
             output_digest=entry.digest,
+            commit=entry.commit,
         )
         self._progress.end_stage(entry.seconds, cached=output.cached)
 
@@ -241,9 +245,23 @@ def _summarise(prepared: stages.Prepared) -> DataSummary:
 
 def _publish(results: Path, source: Path, name: str, trial: Trial) -> Artifact:
     """Copy a file of the store below the results folder."""
+    try:
+        content = source.read_bytes()
+    except OSError as cause:
+        raise RecordError(f"{source}: cannot be read: {cause.strerror or cause}") from cause
+    return _write_artifact(results, content, name, trial)
+
+
+def _publish_texts(results: Path, prepared: stages.Prepared, trial: Trial) -> Artifact | None:
+    """Write the texts that a report quotes, where they are few enough."""
+    content = format_texts(prepared.data.queries, prepared.data.corpus)
+    return None if content is None else _write_artifact(results, content, "texts.json.gz", trial)
+
+
+def _write_artifact(results: Path, content: bytes, name: str, trial: Trial) -> Artifact:
     path = f"runs/{trial.experiment}/{name}"
     try:
-        write_atomically(results / path, source.read_bytes())
+        write_atomically(results / path, content)
     except OSError as cause:
         raise RecordError(f"{results / path}: cannot be written: {cause.strerror or cause}") from cause
     return Artifact(path=path, sha256=hash_file(results / path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -93,8 +94,13 @@ class Progress:
 
     def _show(self, text: str, *, keep: bool) -> None:
         self._drawn = self._clock()
+        line = f"{self._place} {text}"
+        if self._interactive and not keep:
+            # What wraps cannot be cleared, and would leave a line behind at every redraw; the end matters more.
+            width = shutil.get_terminal_size().columns - 1
+            line = line if len(line) <= width else f"...{line[-(width - 3) :]}"
         start = CLEAR_LINE if self._interactive else ""
-        self._stream.write(f"{start}{self._place} {text}" + ("\n" if keep else ""))
+        self._stream.write(start + line + ("\n" if keep else ""))
         self._stream.flush()
 
 

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from harness.pipeline import Workplace
     from harness.progress import Progress
     from harness.record import Record
+    from harness.report import Report
     from harness.selection import Selected
 
 SELECTED = pytest.StashKey["Selected"]()
 FAILURES = pytest.StashKey[list[str]]()
 RECORDS = pytest.StashKey["list[Record]"]()
+STORED = pytest.StashKey["list[Record]"]()
+REPORT = pytest.StashKey["Report"]()
 EXIT_CODE = 2
 
 
@@ -43,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start with nothing seen."""
     config.stash[FAILURES] = []
     config.stash[RECORDS] = []
+    config.stash[STORED] = []
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -50,6 +54,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "trial" in metafunc.fixturenames:
         trials = list(list_trials(_select(metafunc.config).experiment))
         metafunc.parametrize("trial", trials, ids=[trial.id for trial in trials])
+    if "cell" in metafunc.fixturenames:
+        experiment = _select(metafunc.config).experiment
+        cells = list(dict.fromkeys((trial.model, trial.variant) for trial in list_trials(experiment)))
+        metafunc.parametrize("cell", cells, ids=["/".join((experiment.name, *cell)) for cell in cells])
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
@@ -78,8 +86,8 @@ def selected(pytestconfig: pytest.Config) -> Selected:
 def workplace(selected: Selected, pytestconfig: pytest.Config) -> Workplace:
     """Device, store, results and machine."""
     from harness.pipeline import open_workplace  # noqa: PLC0415 - loads torch
+    from harness.selection import choose_data_dir  # noqa: PLC0415 - see _select
 
-    data_dir = pytestconfig.getoption("data_dir") or os.environ.get("HARNESS_DATA_DIR")
     return open_workplace(
         selected.experiment,
         selected.lock,
@@ -88,7 +96,7 @@ def workplace(selected: Selected, pytestconfig: pytest.Config) -> Workplace:
         results=_find_results(pytestconfig),
         device=pytestconfig.getoption("device"),
         precision=pytestconfig.getoption("precision"),
-        data_dir=Path(data_dir) if data_dir else None,
+        data_dir=choose_data_dir(pytestconfig.getoption("data_dir"), selected.experiment, os.environ),
     )
 
 
@@ -106,43 +114,68 @@ def keep_record(pytestconfig: pytest.Config) -> Any:
     return pytestconfig.stash[RECORDS].append
 
 
+@pytest.fixture
+def stored_records(selected: Selected, pytestconfig: pytest.Config) -> list[Record]:
+    """The stored records of the selected trials, of this session or an earlier one."""
+    from harness.record import read_records  # noqa: PLC0415 - see _select
+
+    folder = _find_results(pytestconfig) / "records" / selected.experiment.name
+    wanted = set(list_trials(selected.experiment))
+    found = [record for record in read_records(folder) if record.trial in wanted] if folder.is_dir() else []
+    pytestconfig.stash[STORED] = found
+    return found
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show our own errors as their message, and remember those that mean that the run could not be made."""
     report = yield
-    if call.excinfo is not None and isinstance(call.excinfo.value, HarnessError):
-        report.longrepr = f"{type(call.excinfo.value).__name__}: {call.excinfo.value}"
-        if not isinstance(call.excinfo.value, ThresholdMissed):
-            item.config.stash[FAILURES].append(item.nodeid)
+    # Other people's tests keep pytest's own way, whatever they raise.
+    if call.excinfo is None or "selected" not in getattr(item, "fixturenames", ()):
+        return report
+    error = call.excinfo.value
+    if isinstance(error, HarnessError):
+        report.longrepr = f"{type(error).__name__}: {error}"
+    # What nobody foresaw is no missed threshold either.
+    if report.failed and not isinstance(error, ThresholdMissed | AssertionError | pytest.fail.Exception):
+        item.config.stash[FAILURES].append(item.nodeid)
     return report
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the tables; end with 2 where the run could not be made."""
-    if session.config.stash[RECORDS]:
-        from harness.markdown import write_tables  # noqa: PLC0415 - only where trials ran
+    config = session.config
+    if config.stash[RECORDS] or config.stash[STORED]:
+        from harness.experiment_report import build_report  # noqa: PLC0415 - only where trials ran
+        from harness.results import write_tables  # noqa: PLC0415
 
         try:
-            write_tables(_find_results(session.config))
+            records: list[Record] = config.stash[STORED] or config.stash[RECORDS]
+            config.stash[REPORT] = build_report(records)
+            if config.stash[RECORDS]:
+                write_tables(_find_results(config))
         except HarnessError as error:
-            session.config.stash[FAILURES].append(str(error))
-    if session.config.stash[FAILURES]:
+            config.stash[FAILURES].append(str(error))
+    if config.stash[FAILURES]:
         session.exitstatus = EXIT_CODE
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Show the tables of what ran."""
-    records = config.stash[RECORDS]
-    if records:
-        from harness.terminal import render_terminal  # noqa: PLC0415 - only where trials ran
+    """Show what came out, on GitHub also where its readers look."""
+    report: Report | None = config.stash.get(REPORT, None)
+    if report is not None:
+        from harness.github import list_commands, publish_summary  # noqa: PLC0415 - only where trials ran
+        from harness.terminal import render_terminal  # noqa: PLC0415
 
-        terminalreporter.section(records[0].trial.experiment)
-        terminalreporter.write_line(render_terminal(records))
-        results = _find_results(config)
-        terminalreporter.write_line(f"tables: {results / (records[0].trial.experiment + '.md')}")
+        terminalreporter.section(report.name)
+        terminalreporter.write_line(render_terminal(report))
+        terminalreporter.write_line(f"\ntables: {_find_results(config) / (report.name + '.md')} and .html beside it")
+        for command in list_commands(report, os.environ):
+            terminalreporter.write_line(command)
+        publish_summary(report, os.environ)
     for failure in config.stash[FAILURES]:
         terminalreporter.write_line(f"could not be made: {failure}", red=True)
 

@@ -30,7 +30,7 @@ Bytes = Annotated[int, Field(ge=0)]
 
 
 class StageCost(Frozen):
-    """What a stage took when it was done; ``cached`` says that this was at an earlier time."""
+    """What a stage took when it was done; ``cached`` says that this was earlier, by the harness at ``commit``."""
 
     seconds: Seconds
     cached: bool
@@ -38,6 +38,7 @@ class StageCost(Frozen):
     peak_device_memory_bytes: Bytes | None
     key: Digest
     output_digest: Digest
+    commit: str | None
 
 
 class ResolvedSource(Frozen):
@@ -68,12 +69,17 @@ class LossPoint(Frozen):
 
 
 class TrainingLog(Frozen):
-    """How training went; ``loss`` is the curve, ``resumes`` how often it went on from a checkpoint."""
+    """How training went.
+
+    ``loss`` is the curve, ``resumes`` how often training went on from a checkpoint, ``batches`` a short hash of every
+    step's batch (of its token ids, column by column).
+    """
 
     precision: Literal["fp16", "bf16", "fp32"]
     steps: int
     loss: tuple[LossPoint, ...]
     resumes: int
+    batches: tuple[str, ...] = ()
     weights_sha256: Digest
 
 
@@ -88,7 +94,7 @@ class Record(Frozen):
     """A trial's outcome.
 
     ``per_query`` holds, for each measure, one value per entry of ``query_ids``, in that order; ``values`` their
-    means.
+    means. ``texts`` are those of queries and passages, where they are few enough to be published.
     """
 
     schema_version: Literal[1]
@@ -110,6 +116,7 @@ class Record(Frozen):
     per_query: dict[str, tuple[float, ...]]
     run: Artifact
     qrels: Artifact
+    texts: Artifact | None = None
 
     @model_validator(mode="after")
     def _aligned(self) -> Self:
@@ -134,10 +141,18 @@ def read_record(path: Path) -> Record:
     Raises:
         RecordError: naming the file and what is wrong with it.
     """
-    text = read_text(path, limit_bytes=RECORD_LIMIT_BYTES, error=RecordError)
+    return parse_record(read_text(path, limit_bytes=RECORD_LIMIT_BYTES, error=RecordError), place=str(path))
+
+
+def parse_record(text: str, *, place: str) -> Record:
+    """Parse a record's text, migrating what an older version wrote; ``place`` is what messages name.
+
+    Raises:
+        RecordError: naming the place and what is wrong with it.
+    """
     if f'"schema_version": {SCHEMA_VERSION},' not in text[:64]:
-        text = _migrate(text, place=str(path))
-    return decode_json(Record, text, place=str(path), error=RecordError)
+        text = _migrate(text, place=place)
+    return decode_json(Record, text, place=place, error=RecordError)
 
 
 def read_records(folder: Path) -> tuple[Record, ...]:
@@ -193,13 +208,15 @@ def _migrate(text: str, *, place: str) -> str:
     except (ValueError, RecursionError) as cause:
         raise RecordError(f"{place}: not valid JSON: {cause}") from cause
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if version == SCHEMA_VERSION:
+    # Asked of the type, since `true` equals 1 and a list cannot be looked up.
+    known = type(version) is int
+    if known and version == SCHEMA_VERSION:
         return text
     steps = dict(_list_migrations())
-    while version in steps:
+    while known and version in steps:
         data = steps[version](data)
         version = data["schema_version"]
-    if version != SCHEMA_VERSION:
+    if not known or version != SCHEMA_VERSION:
         raise RecordError(f"{place}: schema_version {version!r}; this harness reads up to {SCHEMA_VERSION}")
     return json.dumps(data)
 

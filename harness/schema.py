@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -49,7 +50,12 @@ def decode(kind: type[Model], data: Mapping[str, Any], *, place: str, error: typ
     try:
         text = json.dumps(data, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as cause:
-        raise error(f"{place}: holds a value that is neither text, number, boolean, list nor table: {cause}") from cause
+        where = next(_find_foreign(data), None)
+        if where is None:
+            raise error(f"{place}: cannot be read: {cause}") from cause
+        key, value = where
+        expected = "text (in quotes), a finite number, a boolean, a list or a table"
+        raise error(f"{place}: {_dotted(key)}: found {value!r}; expected {expected}") from cause
     return decode_json(kind, text, place=place, error=error)
 
 
@@ -121,6 +127,18 @@ def _describe(kind: type[Frozen], cause: ValidationError, place: str) -> Iterato
             yield f"{place}: {where or 'the whole'}: found {shown}: {problem['msg']}"
     if len(problems) > SHOWN_ERRORS:
         yield f"{place}: and {len(problems) - SHOWN_ERRORS} more"
+
+
+def _find_foreign(value: Any, location: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], Any]]:
+    """Yield (place, value) of what TOML knows and JSON does not: dates, times, infinities and NaN."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _find_foreign(item, (*location, str(key)))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _find_foreign(item, (*location, index))
+    elif not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
+        yield location, value
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:

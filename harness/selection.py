@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.environment import list_gpus
 from harness.errors import ManifestError
-from harness.experiment import Experiment, read_experiment
+from harness.experiment import Experiment, FolderSource, read_experiment
 from harness.lock import Lock, read_lock
 from harness.sources import is_hub_reachable
 from harness.trial import narrow
 
+MOST_SEEDS = 1000
+DATA_DIR_VARIABLE = "HARNESS_DATA_DIR"
 EMBEDDED = "hpo"
 PUBLISHED = "bioasq"
 
@@ -70,24 +73,37 @@ def find_manifest(name: str, folder: Path) -> Path:
         ManifestError: there is none; lists those there are.
     """
     for path in (folder / f"{name}.toml", Path(name)):
-        if path.is_file():
+        # Any other ending is refused, so that a manifest's lock can never be the manifest itself.
+        if path.is_file() and path.suffix == ".toml":
             return path
     known = ", ".join(sorted(path.stem for path in folder.glob("*.toml"))) or "none"
-    raise ManifestError(f"no experiment {name!r}: neither a file nor a manifest in {folder} (there: {known})")
+    raise ManifestError(f"no experiment {name!r}: neither a .toml file nor a manifest in {folder} (there: {known})")
+
+
+def choose_data_dir(given: str | Path | None, experiment: Experiment, environ: Mapping[str, str]) -> Path | None:
+    """Return the folder in place of the manifest's data folder: the one given, else the environment's.
+
+    The environment's is passed over where the data come from no folder, since it is set for every experiment.
+    """
+    if not given and isinstance(experiment.data.source, FolderSource):
+        given = environ.get(DATA_DIR_VARIABLE)
+    return Path(given) if given else None
 
 
 def parse_seeds(text: str, declared: Sequence[int]) -> list[int]:
     """Read ``3`` as the first three seeds (the manifest's, then further numbers), ``0,5`` as just those.
 
     Raises:
-        ManifestError: not whole numbers.
+        ManifestError: not whole numbers, none, or more than anybody could train.
     """
-    try:
-        numbers = [int(part) for part in text.split(",") if part.strip()]
-    except ValueError as cause:
-        raise ManifestError(f"seeds are {text!r}; expected a count (3) or a list with a comma (0,5)") from cause
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(re.fullmatch(r"[0-9]{1,10}", part) for part in parts):
+        raise ManifestError(f"seeds are {text!r}; expected a count (3) or a list with a comma (0,5)")
+    numbers = [int(part) for part in parts]
     if "," in text:
         return numbers
-    count = numbers[0] if numbers else 0
+    count = numbers[0]
+    if not 1 <= count <= MOST_SEEDS:
+        raise ManifestError(f"seeds are {text!r}, a count; expected 1 to {MOST_SEEDS}, or a list with a comma (0,5)")
     further = (seed for seed in range(count + len(declared)) if seed not in declared)
     return [*declared, *further][:count]

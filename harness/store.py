@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
-import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +22,8 @@ from harness.schema import Frozen, canonical_json, decode_json, read_text
 ENTRY_FILE = "entry.json"
 ENTRY_LIMIT_BYTES = 4_000_000
 LOCK_NOTICE_SECONDS = 5
+SCRATCH, ASIDE, LOCKS, SOURCES = "scratch", "aside", "locks", "sources"
+MAKING = ".making-"
 
 
 class Entry(Frozen):
@@ -37,11 +37,20 @@ class Entry(Frozen):
     peak_memory_bytes: int
     peak_device_memory_bytes: int | None
     created: str
+    # The harness's own commit, with a mark where the checkout had changes; None outside of a checkout.
+    commit: str | None = None
+    # Of all other fields, so that a flipped bit in the seconds is found too; the first stores had none.
+    seal: str | None = None
 
     @property
     def digest(self) -> str:
         """SHA-256 over the names and hashes of the files."""
         return hashlib.sha256(canonical_json(self.files).encode()).hexdigest()
+
+    def compute_seal(self) -> str:
+        """Return the SHA-256 of all fields but the seal."""
+        fields = self.model_dump(mode="json", exclude={"seal"})
+        return hashlib.sha256(canonical_json(fields).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -69,9 +78,10 @@ Maker = Callable[[Path, Path], Cost]
 class Store:
     """A folder of content-addressed outputs: ``STAGE/KEY/`` with the files and an ``entry.json``."""
 
-    def __init__(self, root: Path) -> None:
-        """Take a folder as store; it is made on first use."""
+    def __init__(self, root: Path, *, commit: str | None = None) -> None:
+        """Take a folder as store, which is made on first use, and the commit that new outputs are made by."""
         self.root = root
+        self.commit = commit
 
     def get_or_make(self, stage: str, inputs: Mapping[str, Any], make: Maker) -> Output:
         """Return the output of a stage for these inputs, making it unless it is there and whole.
@@ -87,36 +97,47 @@ class Store:
         Raises:
             StoreError: the store cannot be read or written, for instance because the disk is full.
         """
-        key = hashlib.sha256(canonical_json({"stage": stage, **inputs}).encode()).hexdigest()
-        with self._storage_errors(), self._locked(stage, key):
-            folder = self.root / stage / key
-            entry = self._find(folder)
-            if entry is not None:
-                return Output(folder, entry, cached=True)
-            return Output(folder, self._make(folder, stage, key, inputs, make), cached=False)
+        key = make_key(stage, inputs)
+        folder = self.root / stage / key
+        with self._storage_errors():
+            # Outputs come into being by a rename, so one that is there can be read without a lock. That also lets
+            # a store that cannot be written serve what it has.
+            if folder.is_dir() and not check_output(folder):
+                return Output(folder, read_entry(folder), cached=True)
+            with self.hold(stage, key):
+                entry = self._find(folder)
+                if entry is not None:
+                    return Output(folder, entry, cached=True)
+                return Output(folder, self._make(folder, stage, key, inputs, make), cached=False)
 
     def _make(self, folder: Path, stage: str, key: str, inputs: Mapping[str, Any], make: Maker) -> Entry:
-        scratch = self.root / "scratch" / f"{stage}-{key}"
+        scratch = self.root / SCRATCH / f"{stage}-{key}"
+        # Whoever holds the lock owns this folder, so what is in it was left by a process that was killed.
+        making = self.root / SCRATCH / f"{MAKING}{stage}-{key}"
+        shutil.rmtree(making, ignore_errors=True)
         scratch.mkdir(parents=True, exist_ok=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.root / "scratch", prefix=".making-") as making:
-            target = Path(making) / "output"
-            target.mkdir()
-            cost = make(target, scratch)
-            entry = Entry(
+        making.mkdir()
+        try:
+            cost = make(making, scratch)
+            unsealed = Entry(
                 stage=stage,
                 key=key,
                 inputs=dict(inputs),
-                files=_hash_tree(target),
+                files=hash_tree(making),
                 seconds=cost.seconds,
                 peak_memory_bytes=cost.peak_memory_bytes,
                 peak_device_memory_bytes=cost.peak_device_memory_bytes,
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
+                commit=self.commit,
             )
-            (target / ENTRY_FILE).write_text(entry.model_dump_json(indent=1), encoding="utf-8")
-            _sync_tree(target)
-            target.rename(folder)
+            entry = unsealed.replace(seal=unsealed.compute_seal())
+            (making / ENTRY_FILE).write_text(entry.model_dump_json(indent=1), encoding="utf-8")
+            _sync_tree(making)
+            making.rename(folder)
             _sync(folder.parent)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
         shutil.rmtree(scratch, ignore_errors=True)
         return entry
 
@@ -124,32 +145,39 @@ class Store:
         """Return the entry of a whole output; move a broken one aside."""
         if not folder.exists():
             return None
-        problem = ""
-        try:
-            entry = read_entry(folder)
-            problem = "; ".join(check_output(folder, entry))
-        except StoreError as cause:
-            problem = str(cause)
-        if not problem:
-            return entry
-        aside = self.root / "aside" / f"{folder.parent.name}-{folder.name}-{uuid.uuid4().hex[:8]}"
+        problems = check_output(folder)
+        if not problems:
+            return read_entry(folder)
+        aside = self.root / ASIDE / f"{folder.parent.name}-{folder.name}-{uuid.uuid4().hex[:8]}"
         aside.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(aside)
-        warnings.warn(f"the store's {folder.parent.name} output was broken, is now in {aside}: {problem}", stacklevel=4)
+        warnings.warn(
+            f"the store's {folder.parent.name} output was broken, is now in {aside} and is made again: "
+            f"{'; '.join(problems)}",
+            stacklevel=4,
+        )
         return None
 
     @contextmanager
-    def _locked(self, stage: str, key: str) -> Iterator[None]:
-        locks = self.root / "locks"
+    def hold(self, stage: str, key: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold the lock of one output, which its maker holds too; where it is not waited for, say whether it was had.
+
+        Raises:
+            OSError: the lock cannot be written.
+        """
+        locks = self.root / LOCKS
         locks.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(locks / f"{stage}-{key}.lock")
         try:
-            lock.acquire(timeout=LOCK_NOTICE_SECONDS)
+            lock.acquire(timeout=LOCK_NOTICE_SECONDS if wait else 0)
         except filelock.Timeout:
+            if not wait:
+                yield False
+                return
             warnings.warn(f"another process is making {stage} {key[:12]}; waiting for it", stacklevel=4)
             lock.acquire()
         try:
-            yield
+            yield True
         finally:
             lock.release()
 
@@ -174,10 +202,23 @@ def read_entry(folder: Path) -> Entry:
     return decode_json(Entry, text, place=str(path), error=StoreError)
 
 
-def check_output(folder: Path, entry: Entry) -> list[str]:
-    """Return what does not match the entry, one message per file; empty where all is well."""
-    found = _hash_tree(folder)
-    problems = [f"{name} is missing" for name in sorted(set(entry.files) - set(found))]
+def check_output(folder: Path) -> list[str]:
+    """Return what is wrong with an output, one message per finding; empty where it is whole.
+
+    Compares every file with the entry, and the entry with its own seal, key and place.
+    """
+    try:
+        entry = read_entry(folder)
+        found = hash_tree(folder)
+    except (StoreError, OSError) as cause:
+        return [str(cause)]
+    place = (entry.stage, entry.key)
+    problems = [] if place == (folder.parent.name, folder.name) else [f"{ENTRY_FILE} belongs to {'/'.join(place)}"]
+    if entry.key != make_key(entry.stage, entry.inputs):
+        problems.append(f"{ENTRY_FILE} has inputs that do not give its key")
+    if entry.seal is not None and entry.seal != entry.compute_seal():
+        problems.append(f"{ENTRY_FILE} was changed after it was written")
+    problems += [f"{name} is missing" for name in sorted(set(entry.files) - set(found))]
     problems += [f"{name} does not belong there" for name in sorted(set(found) - set(entry.files))]
     problems += [
         f"{name} has another SHA-256 than when it was made"
@@ -187,13 +228,17 @@ def check_output(folder: Path, entry: Entry) -> list[str]:
     return problems
 
 
-def stopwatch() -> Callable[[], float]:
-    """Start a clock that no change of the system time touches; the returned function tells the seconds."""
-    start = time.perf_counter()
-    return lambda: time.perf_counter() - start
+def make_key(stage: str, inputs: Mapping[str, Any]) -> str:
+    """Return the SHA-256 that a stage's output is stored under."""
+    return hashlib.sha256(canonical_json({"stage": stage, **inputs}).encode()).hexdigest()
 
 
-def _hash_tree(folder: Path) -> dict[str, str]:
+def hash_tree(folder: Path) -> dict[str, str]:
+    """Return relative path -> SHA-256 of every file below a folder, save the entry itself.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path != folder / ENTRY_FILE:

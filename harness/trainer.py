@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.model import BaseModel
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
@@ -17,9 +22,12 @@ from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 
-from harness.errors import TrainingError
+from harness.errors import StoreError, TrainingError
 from harness.experiment import Training
 from harness.grouping import GroupedMultipleNegativesRankingLoss, Precision
+
+# Is given the folder that the trainer wrote and the digests of all batches so far.
+KeepCheckpoint = Callable[[Path, tuple[str, ...]], None]
 
 SHOWN_TEXTS = 3
 SHOWN_CHARACTERS = 60
@@ -58,11 +66,11 @@ def make_arguments(
 
 
 def make_callbacks(
-    log_folder: Path, *, progress: Callable[[int, int, float, float], None] | None, saved: Callable[[], None]
+    log_folder: Path, *, progress: Callable[[int, int, float, float], None] | None
 ) -> list[TrainerCallback]:
-    """Return the callbacks: TensorBoard events into a folder, progress, and a notice of every checkpoint."""
+    """Return the callbacks: TensorBoard events into a folder, and progress."""
     writer = SummaryWriter(log_dir=str(log_folder))  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return [TensorBoardCallback(writer), _Watch(progress, saved)]
+    return [TensorBoardCallback(writer), _Watch(progress)]
 
 
 class RecipeTrainer(SentenceTransformerTrainer):
@@ -75,9 +83,18 @@ class RecipeTrainer(SentenceTransformerTrainer):
         recipe: Training,
         precision: Precision,
         evaluate_model: Callable[[SentenceTransformer], Mapping[str, float]] | None,
+        keep: KeepCheckpoint,
+        batches: tuple[str, ...],
         **settings: Any,
     ) -> None:
-        """Bind model, loss and evaluator; ``settings`` go to SentenceTransformerTrainer."""
+        """Bind model, loss and evaluator; ``settings`` go to SentenceTransformerTrainer.
+
+        ``keep`` is handed each checkpoint's folder to put in its place, ``batches`` are the digests of the batches
+        before the checkpoint that training goes on from.
+        """
+        self.batches = batches
+        self._keep = keep
+        self._writing: Path | None = None
         if recipe.embedding == "padded":
             loss: torch.nn.Module = MultipleNegativesRankingLoss(model, scale=recipe.scale)
         else:
@@ -93,7 +110,8 @@ class RecipeTrainer(SentenceTransformerTrainer):
         Raises:
             TrainingError: it is not finite; names the step and the first texts of the batch.
         """
-        batch = {name: value for name, value in inputs.items() if name.endswith("input_ids")}
+        batch = {name: value for name, value in sorted(inputs.items()) if name.endswith("input_ids")}
+        self.batches += (_digest_batch(batch),)
         loss = super().compute_loss(model, inputs, *rest, **more)
         value = loss[0] if isinstance(loss, tuple) else loss
         if not torch.isfinite(value):
@@ -105,6 +123,67 @@ class RecipeTrainer(SentenceTransformerTrainer):
             step, shown = self.state.global_step + 1, ", ".join(texts)
             raise TrainingError(f"step {step}: the loss is {value.item()}; the batch begins with {shown}")
         return loss
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Have the checkpoint written beside the others, and put among them once it is whole.
+
+        Raises:
+            StoreError: the disk does not take it.
+        """
+        writing = Path(str(self.args.output_dir)) / "writing"
+        with storage_errors(writing):
+            shutil.rmtree(writing, ignore_errors=True)
+            self._writing = writing
+            try:
+                super()._save_checkpoint(model, trial)
+            finally:
+                self._writing = None
+            self._keep(writing / f"checkpoint-{self.state.global_step}", self.batches)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(super()._get_output_dir(trial) if self._writing is None else self._writing)
+
+
+@contextmanager
+def storage_errors(place: Path) -> Iterator[None]:
+    """Turn what the writers of tensors say of a disk into an error that names the place.
+
+    Raises:
+        StoreError: the disk refuses.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as cause:
+        # torch's zip writer raises a bare RuntimeError where the disk is full.
+        raise StoreError(f"{place}: cannot be written: {cause}") from cause
+
+
+@contextmanager
+def deterministic_algorithms() -> Iterator[None]:
+    """Have torch take algorithms that give the same bits every time, and warn of each operator that has none."""
+    enabled, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling finds reads of memory that nobody wrote, at the price of writing all of it twice.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+
+
+def _digest_batch(batch: Mapping[str, torch.Tensor]) -> str:
+    """Return a short hash of the token ids of a batch, column by column."""
+    digest = hashlib.sha256()
+    for name, ids in batch.items():
+        digest.update(f"{name} {tuple(ids.shape)}".encode())
+        digest.update(ids.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 class _Evaluator(SentenceEvaluator):
@@ -124,11 +203,10 @@ class _Evaluator(SentenceEvaluator):
 
 
 class _Watch(TrainerCallback):
-    """Tells of steps and checkpoints."""
+    """Tells of steps."""
 
-    def __init__(self, progress: Callable[[int, int, float, float], None] | None, saved: Callable[[], None]) -> None:
+    def __init__(self, progress: Callable[[int, int, float, float], None] | None) -> None:
         self.progress = progress
-        self.saved = saved
         self.first_step = 0
         self.started = 0.0
 
@@ -151,8 +229,3 @@ class _Watch(TrainerCallback):
             done = max(1, state.global_step - self.first_step)
             left = (time.perf_counter() - self.started) / done * (state.max_steps - state.global_step)
             self.progress(state.global_step, state.max_steps, logs["loss"], left)
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Tell that a checkpoint is on the disk."""
-        del args, state, control
-        self.saved()

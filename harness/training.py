@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.checkpoints import Snapshot, find_snapshot, prune_snapshots, seal_snapshot
 from harness.dataset import Row
 from harness.encoder import load_model, native_bf16, seed_everything, synchronize
 from harness.errors import TrainingError
@@ -87,40 +87,58 @@ def train_model(
         evaluate: asked every ``evaluation_steps`` for the values of the model so far.
 
     Raises:
-        TrainingError: the loss is not finite (names step and batch), or a checkpoint cannot be used.
+        TrainingError: the loss is not finite (names step and batch).
+        StoreError: the disk takes no checkpoint or model.
     """
     from datasets import Dataset  # noqa: PLC0415 - heavy
     from transformers import PrinterCallback  # noqa: PLC0415 - heavy
 
-    from harness.trainer import RecipeTrainer, make_arguments, make_callbacks  # noqa: PLC0415 - heavy
+    from harness.trainer import (  # noqa: PLC0415 - heavy
+        RecipeTrainer,
+        deterministic_algorithms,
+        make_arguments,
+        make_callbacks,
+        storage_errors,
+    )
 
     seed_everything(seed)
     model = load_model(base, device=device)
     table = Dataset.from_dict({column: [getattr(row, column) for row in rows] for column in recipe.columns})
-    clock = _Clock(scratch / "seconds.json")
+    checkpoints = scratch / "checkpoints"
+    newest = find_snapshot(checkpoints)
+    clock = _Clock(newest)
+
+    def keep(written: Path, batches: tuple[str, ...]) -> None:
+        target = checkpoints / written.name
+        seal_snapshot(written, target, seconds=clock.read(), resumes=clock.resumes, batches=batches)
+        prune_snapshots(checkpoints, recipe.checkpoints_kept)
+
     trainer = RecipeTrainer(
         model=model,
-        args=make_arguments(recipe, seed=seed, device=device, precision=precision, output=scratch / "checkpoints"),
+        args=make_arguments(recipe, seed=seed, device=device, precision=precision, output=scratch / "trainer"),
         train_dataset=table,
         recipe=recipe,
         precision=precision,
         evaluate_model=evaluate,
-        callbacks=make_callbacks(scratch / LOG_FOLDER, progress=progress, saved=clock.keep),
+        keep=keep,
+        batches=() if newest is None else newest.seal.batches,
+        callbacks=make_callbacks(scratch / LOG_FOLDER, progress=progress),
     )
     trainer.remove_callback(PrinterCallback)
-    newest = _find_checkpoint(scratch / "checkpoints")
-    clock.start(resumed=newest is not None)
-    trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+    clock.start()
+    with deterministic_algorithms():
+        trainer.train(resume_from_checkpoint=None if newest is None else str(newest.folder))
     synchronize(device)
     seconds = clock.read()
-    model.save_pretrained(str(target / MODEL_FOLDER), create_model_card=False, safe_serialization=True)
-    if (scratch / LOG_FOLDER).is_dir():
-        shutil.copytree(scratch / LOG_FOLDER, target / LOG_FOLDER)
+    with storage_errors(target):
+        model.save_pretrained(str(target / MODEL_FOLDER), create_model_card=False, safe_serialization=True)
+        _copy_events(scratch / LOG_FOLDER, target / LOG_FOLDER)
     log = TrainingLog(
         precision=precision,
         steps=trainer.state.global_step,
         loss=tuple(_list_loss(trainer.state.log_history)),
         resumes=clock.resumes,
+        batches=trainer.batches,
         weights_sha256=hash_file(target / MODEL_FOLDER / "model.safetensors"),
     )
     write_atomically(target / LOG_FILE, log.model_dump_json(indent=1).encode())
@@ -130,29 +148,23 @@ def train_model(
 class _Clock:
     """Counts training seconds over all attempts; what an attempt did after its last checkpoint is not kept."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.before = 0.0
-        self.resumes = 0
+    def __init__(self, newest: Snapshot | None) -> None:
+        self.before = 0.0 if newest is None else newest.seal.seconds
+        self.resumes = 0 if newest is None else newest.seal.resumes + 1
         self.started = 0.0
 
-    def start(self, *, resumed: bool) -> None:
-        if resumed:
-            kept = json.loads(self.path.read_text(encoding="utf-8"))
-            self.before, self.resumes = kept["seconds"], kept["resumes"] + 1
+    def start(self) -> None:
         self.started = time.perf_counter()
 
     def read(self) -> float:
         return self.before + time.perf_counter() - self.started
 
-    def keep(self) -> None:
-        write_atomically(self.path, json.dumps({"seconds": self.read(), "resumes": self.resumes}).encode())
 
-
-def _find_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that was written to its end; the trainer writes its state last."""
-    found = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+def _copy_events(source: Path, target: Path) -> None:
+    """Copy TensorBoard's files under names that do not say the machine's."""
+    target.mkdir()
+    for number, path in enumerate(sorted(source.glob("events.out.tfevents.*"))):
+        shutil.copyfile(path, target / f"events.out.tfevents.{number}")
 
 
 def _list_loss(history: Sequence[Mapping[str, Any]]) -> list[LossPoint]:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+from pydantic import Field
 
 from harness.errors import ManifestError
-from harness.experiment import Experiment, Variant
+from harness.experiment import NAME, SEED_LIMIT, Experiment, Variant
 from harness.schema import Frozen
+
+# Both names become parts of paths, also where a record is a stranger's.
+PlainName = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 
 
 class Trial(Frozen):
     """One case: experiment, model, variant and, where something was trained, the seed."""
 
-    experiment: str
-    model: str
+    experiment: PlainName
+    model: PlainName
     variant: Variant
     seed: int | None
 
@@ -38,12 +44,22 @@ def narrow(
     Thresholds and claims of models left out go with them.
 
     Raises:
-        ManifestError: a model that the manifest does not have, or no seeds.
+        ManifestError: no models or one twice, a model that the manifest does not have, or seeds that are not one or
+            more different numbers from 0 to 2**32 - 1.
     """
     kept = experiment.models if models is None else tuple(experiment.model(name) for name in models)
     names = {model.name for model in kept}
-    if seeds is not None and (not seeds or len(set(seeds)) != len(seeds)):
-        raise ManifestError(f"{experiment.name}: seeds must be one or more different numbers, found {list(seeds)}")
+    if not kept or len(names) != len(kept):
+        known = ", ".join(model.name for model in experiment.models)
+        asked = [model.name for model in kept]
+        raise ManifestError(f"{experiment.name}: models must be one or more different ones of {known}; found {asked}")
+    if seeds is not None and (
+        not seeds or len(set(seeds)) != len(seeds) or not all(0 <= seed < SEED_LIMIT for seed in seeds)
+    ):
+        raise ManifestError(
+            f"{experiment.name}: seeds must be one or more different numbers from 0 to {SEED_LIMIT - 1}, "
+            f"found {list(seeds)}"
+        )
     return experiment.replace(
         models=kept,
         seeds=experiment.seeds if seeds is None else tuple(seeds),

@@ -127,7 +127,7 @@ def judge(experiment: Experiment, records: Sequence[Record], *, rounds: int = RO
     Args:
         experiment: the manifest, whose seeds are the ones expected.
         records: of this experiment, in any order.
-        rounds: sign patterns of the randomization test.
+        rounds: sign patterns of the randomization test; of the bootstrap at most 10,000.
         seed: of the random draws, so that the same records give the same numbers.
 
     Raises:

@@ -11,12 +11,14 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
+from tests.support.hub_card import card_errors
+from tests.support.hub_protocol import Answer, Host, Refusal, Request, json_answer, route
 from tests.support.hub_repository import (
     GIT_ATTRIBUTES,
     Blob,
@@ -24,64 +26,15 @@ from tests.support.hub_repository import (
     History,
     HubRepository,
     Kind,
+    about_blob,
     is_lfs,
     is_repository_path,
     read_blob,
     read_files,
+    tree_entry,
 )
 
-Host = Literal["hub", "cdn"]
 _DATE = "2024-08-01T00:00:00.000Z"
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request as it came: `path` still quoted and without its query, `chunks` the body, read once."""
-
-    host: Host
-    method: str
-    path: str
-    query: Mapping[str, list[str]]
-    headers: Mapping[str, str]
-    chunks: Iterator[bytes]
-
-    def read(self) -> bytes:
-        """Read the whole body."""
-        return b"".join(self.chunks)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Status, headers and either bytes or a file, of which a client may ask a range."""
-
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    file: Path | None = None
-
-
-class Refusal(Exception):  # noqa: N818 - the word of the protocol
-    """A request that the Hub turns down; `code` and `message` travel in headers that the client reads."""
-
-    def __init__(self, status: int, message: str, *, code: str = "", headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.code, self.headers = status, message, code, headers or {}
-
-    def answer(self) -> Answer:
-        """Say it the way the Hub does."""
-        headers = {**self.headers, "X-Error-Message": self.message}
-        if self.code:
-            headers["X-Error-Code"] = self.code
-        return _json({"error": self.message}, status=self.status, headers=headers)
-
-
-@dataclass(frozen=True)
-class _Route:
-    host: Host
-    methods: frozenset[str]
-    pattern: re.Pattern[str]
-    answer: Callable[[Request, re.Match[str]], Answer]
-    writes: bool
 
 
 class Hub:
@@ -103,20 +56,20 @@ class Hub:
         api, plain = r"/api/(?P<kind>models|datasets)/(?P<id>[^/]+/[^/]+)", r"/(?P<kind>datasets/)?(?P<id>[^/]+/[^/]+)"
         revision, path = r"(?P<revision>[^/]+)", r"(?P<path>.+)"
         self._routes = (
-            _route("GET", r"/api/whoami-v2", self._whoami, writes=True),
-            _route("POST", r"/api/repos/create", self._create, writes=True),
-            _route("POST", r"/api/validate-yaml", _validate_card),
-            _route("GET", rf"{api}(/revision/{revision})?", self._info),
-            _route("GET", rf"{api}/tree/{revision}(/{path})?", self._tree),
-            _route("POST", rf"{api}/paths-info/{revision}", self._paths_info),
-            _route("GET", rf"{api}/refs", self._refs),
-            _route("GET", rf"{api}/commits/{revision}", self._commits),
-            _route("POST", rf"{api}/preupload/{revision}", self._preupload, writes=True),
-            _route("POST", rf"{api}/commit/{revision}", self._commit, writes=True),
-            _route("GET HEAD", rf"{plain}/resolve/{revision}/{path}", self._resolve),
-            _route("POST", rf"{plain}\.git/info/lfs/objects/batch", self._lfs_batch, writes=True),
-            _route("GET HEAD", rf"/cdn/(?P<oid>[0-9a-f]{{64}})/{path}", self._cdn, host="cdn"),
-            _route("PUT", r"/upload/(?P<oid>[0-9a-f]{64})", self._upload, host="cdn"),
+            route("GET", r"/api/whoami-v2", self._whoami, writes=True),
+            route("POST", r"/api/repos/create", self._create, writes=True),
+            route("POST", r"/api/validate-yaml", _validate_card),
+            route("GET", rf"{api}(/revision/{revision})?", self._info),
+            route("GET", rf"{api}/tree/{revision}(/{path})?", self._tree),
+            route("POST", rf"{api}/paths-info/{revision}", self._paths_info),
+            route("GET", rf"{api}/refs", self._refs),
+            route("GET", rf"{api}/commits/{revision}", self._commits),
+            route("POST", rf"{api}/preupload/{revision}", self._preupload, writes=True),
+            route("POST", rf"{api}/commit/{revision}", self._commit, writes=True),
+            route("GET HEAD", rf"{plain}/resolve/{revision}/{path}", self._resolve),
+            route("POST", rf"{plain}\.git/info/lfs/objects/batch", self._lfs_batch, writes=True),
+            route("GET HEAD", rf"/cdn/(?P<oid>[0-9a-f]{{64}})/{path}", self._cdn, host="cdn"),
+            route("PUT", r"/upload/(?P<oid>[0-9a-f]{64})", self._upload, host="cdn"),
         )
 
     def add(self, repository: HubRepository) -> Commit:
@@ -129,18 +82,18 @@ class Hub:
 
     def answer(self, request: Request) -> Answer:
         """Answer a request; what the Hub turns down becomes an answer too."""
-        for route in self._routes:
-            match = route.pattern.fullmatch(request.path)
-            if match and route.host == request.host and request.method in route.methods:
+        for known in self._routes:
+            match = known.pattern.fullmatch(request.path)
+            if match and known.host == request.host and request.method in known.methods:
                 try:
-                    self._admit(request, match, writes=route.writes)
-                    return route.answer(request, match)
+                    self._admit(request, match, writes=known.writes)
+                    return known.answer(request, match)
                 except Refusal as refusal:
                     return refusal.answer()
         return Refusal(404, f"the test Hub has no route for {request.method} {request.path}").answer()
 
     def _admit(self, request: Request, match: re.Match[str], *, writes: bool) -> None:
-        header = request.headers.get("Authorization")
+        header = request.headers.get("authorization")
         if self.token is None or request.host == "cdn":  # the addresses at the CDN are themselves secret
             return
         if header is not None and header != f"Bearer {self.token}":
@@ -171,7 +124,7 @@ class Hub:
 
     def _whoami(self, _request: Request, _match: re.Match[str]) -> Answer:
         access = {"displayName": "test", "role": "write"}
-        return _json({"type": "user", "name": self.user, "orgs": [], "auth": {"accessToken": access}})
+        return json_answer({"type": "user", "name": self.user, "orgs": [], "auth": {"accessToken": access}})
 
     def _create(self, request: Request, _match: re.Match[str]) -> Answer:
         asked = json.loads(request.read())
@@ -181,24 +134,22 @@ class Hub:
         with self._lock:
             if (kind, id_) in self.histories:
                 error = f"You already created this {kind} repo"
-                return _json({**url, "error": error}, status=409, headers={"X-Error-Message": error})
+                return json_answer({**url, "error": error}, status=409, headers={"X-Error-Message": error})
             history = History(kind, id_, asked.get("visibility") == "private" or bool(asked.get("private")), [])
             history.add({".gitattributes": self._store(".gitattributes", GIT_ATTRIBUTES.encode())}, "initial commit")
             self.histories[kind, id_] = history
-        return _json(url)
+        return json_answer(url)
 
     # Reading
 
     def _info(self, request: Request, match: re.Match[str]) -> Answer:
         history, commit = self._find(match)
-        siblings: list[dict[str, Any]] = [{"rfilename": path} for path in commit.files]
-        if "blobs" in request.query:
-            for sibling, blob in zip(siblings, commit.files.values(), strict=True):
-                sibling |= {"size": blob.size, "blobId": blob.tree_oid} | ({"lfs": _lfs(blob)} if blob.lfs else {})
+        detailed = "blobs" in request.query
+        siblings = [{"rfilename": path} | (about_blob(blob) if detailed else {}) for path, blob in commit.files.items()]
         about = {"id": history.id, "modelId": history.id, "author": history.id.split("/")[0], "sha": commit.id}
         flags = {"private": history.private, "gated": False, "disabled": False}
         counts = {"downloads": 0, "likes": 0, "tags": [], "createdAt": _DATE, "lastModified": _DATE}
-        return _json({**about, **flags, **counts, "siblings": siblings})
+        return json_answer({**about, **flags, **counts, "siblings": siblings})
 
     def _tree(self, request: Request, match: re.Match[str]) -> Answer:
         _, commit = self._find(match)
@@ -209,8 +160,8 @@ class Hub:
         depth = None if request.query.get("recursive", [""])[0].lower() in {"true", "1"} else prefix.count("/") + 1
         folders = {str(parent) for path in below for parent in PurePosixPath(path).parents}
         shown = [path for path in sorted({*below, *folders}) if path.startswith(prefix) and path != "."]
-        return _json(
-            [_entry(path, commit.files.get(path)) for path in shown if depth is None or path.count("/") < depth]
+        return json_answer(
+            [tree_entry(path, commit.files.get(path)) for path in shown if depth is None or path.count("/") < depth]
         )
 
     def _paths_info(self, request: Request, match: re.Match[str]) -> Answer:
@@ -218,17 +169,17 @@ class Hub:
         asked = parse_qs(request.read().decode()).get("paths", [])
         folders = {str(parent) for path in commit.files for parent in PurePosixPath(path).parents}
         known = [path for path in asked if path in commit.files or path in folders]
-        return _json([_entry(path, commit.files.get(path)) for path in known])
+        return json_answer([tree_entry(path, commit.files.get(path)) for path in known])
 
     def _refs(self, _request: Request, match: re.Match[str]) -> Answer:
         main = {"name": "main", "ref": "refs/heads/main", "targetCommit": self._history(match).commits[-1].id}
-        return _json({"branches": [main], "converts": [], "tags": [], "pullRequests": []})
+        return json_answer({"branches": [main], "converts": [], "tags": [], "pullRequests": []})
 
     def _commits(self, _request: Request, match: re.Match[str]) -> Answer:
         history, last = self._find(match)
         listed = history.commits[history.commits.index(last) :: -1]
         who = [{"user": self.user}]
-        return _json(
+        return json_answer(
             [
                 {"id": commit.id, "title": commit.message, "message": commit.description, "date": _DATE, "authors": who}
                 for commit in listed
@@ -249,7 +200,7 @@ class Hub:
         return Answer(302, {**headers, **linked, "Location": location})
 
     def _cdn(self, _request: Request, match: re.Match[str]) -> Answer:
-        blob = self._known(match["oid"])
+        blob = self._known(match["oid"], self.histories.values())
         if blob is None:
             raise Refusal(404, "no such object")
         return Answer(headers={"ETag": f'"{blob.sha256}"'}, file=blob.source)
@@ -264,18 +215,17 @@ class Hub:
             mode = "lfs" if is_lfs(path, file["size"], lfs_bytes=self.lfs_bytes) else "regular"
             answer = {"path": path, "uploadMode": mode, "shouldIgnore": False}
             files.append({**answer, "oid": old.oid} if old else answer)
-        return _json({"files": files})
+        return json_answer({"files": files})
 
     def _lfs_batch(self, request: Request, match: re.Match[str]) -> Answer:
-        self._history(match)
-        objects = []
+        history, objects = self._history(match), []
         for wanted in json.loads(request.read())["objects"]:
             known = {"oid": wanted["oid"], "size": wanted["size"]}
-            if not self._known(wanted["oid"]):
+            if not self._known(wanted["oid"], [history]):
                 self._awaited.add(wanted["oid"])
                 known["actions"] = {"upload": {"href": f"{self.urls['cdn']}/upload/{wanted['oid']}", "header": {}}}
             objects.append(known)
-        return _json({"transfer": "basic", "objects": objects})
+        return json_answer({"transfer": "basic", "objects": objects})
 
     def _upload(self, request: Request, match: re.Match[str]) -> Answer:
         if match["oid"] not in self._awaited:
@@ -302,13 +252,13 @@ class Hub:
                 raise Refusal(412, "A commit has happened since. Please refresh and try again.")
             files = dict(parent.files)
             for line in lines:
-                self._apply(line["key"], line["value"], files)
+                self._apply(line["key"], line["value"], files, history)
             # Like git with --allow-empty: that nothing changed is for the client to notice.
             commit = history.add(files, header["summary"], description=header.get("description", ""))
         url = f"{self.urls['hub']}/{history.id}/commit/{commit.id}"
-        return _json({"success": True, "commitOid": commit.id, "commitUrl": url, "hookOutput": ""})
+        return json_answer({"success": True, "commitOid": commit.id, "commitUrl": url, "hookOutput": ""})
 
-    def _apply(self, key: str, value: Mapping[str, Any], files: dict[str, Blob]) -> None:
+    def _apply(self, key: str, value: Mapping[str, Any], files: dict[str, Blob], history: History) -> None:
         path = str(value.get("path", ""))
         if key == "header":
             return
@@ -320,10 +270,10 @@ class Hub:
             except binascii.Error as error:
                 raise Refusal(400, f"{path}: {error}") from error
         elif key == "lfsFile":
-            known = self._known(value["oid"])
-            if known is None:
+            known, uploaded = self._known(value["oid"], [history]), self.objects / value["oid"]
+            if known is None and not (value["oid"] in self._awaited and uploaded.is_file()):
                 raise Refusal(400, f"LFS object {value['oid']} of {path} was never uploaded")
-            files[path] = Blob(known.source, known.size, known.git_sha1, known.sha256, lfs=True)
+            files[path] = known or replace(read_blob(uploaded, path), lfs=True)
         elif key in {"deletedFile", "deletedFolder"}:
             gone = [old for old in files if old == path or old.startswith(f"{path.rstrip('/')}/")]
             if not gone:
@@ -338,35 +288,13 @@ class Hub:
         stored.write_bytes(content)
         return read_blob(stored, path, lfs_bytes=self.lfs_bytes)
 
-    def _known(self, sha256: str) -> Blob | None:
-        if sha256 in self._awaited and (self.objects / sha256).is_file():
-            return read_blob(self.objects / sha256, "uploaded.bin")
-        commits = (commit for history in list(self.histories.values()) for commit in list(history.commits))
+    def _known(self, sha256: str, histories: Iterable[History]) -> Blob | None:
+        commits = (commit for history in list(histories) for commit in list(history.commits))
         blobs = (blob for commit in commits for blob in commit.files.values())
         return next((blob for blob in blobs if blob.lfs and blob.sha256 == sha256), None)
 
 
-def _route(
-    methods: str,
-    pattern: str,
-    answer: Callable[[Request, re.Match[str]], Answer],
-    *,
-    host: Host = "hub",
-    writes: bool = False,
-) -> _Route:
-    return _Route(host, frozenset(methods.split()), re.compile(pattern), answer, writes)
-
-
-def _json(content: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(status, {"Content-Type": "application/json", **(headers or {})}, json.dumps(content).encode())
-
-
-def _lfs(blob: Blob) -> dict[str, Any]:
-    return {"oid": blob.sha256, "sha256": blob.sha256, "size": blob.size, "pointerSize": len(blob.pointer)}
-
-
-def _entry(path: str, blob: Blob | None) -> dict[str, Any]:
-    if blob is None:
-        return {"type": "directory", "path": path, "size": 0, "oid": "0" * 40}
-    entry = {"type": "file", "path": path, "size": blob.size, "oid": blob.tree_oid}
-    return {**entry, "lfs": _lfs(blob)} if blob.lfs else entry
+def _validate_card(request: Request, _match: re.Match[str]) -> Answer:
+    errors = card_errors(json.loads(request.read())["content"])
+    listed = [{"message": error} for error in errors]
+    return json_answer({"errors": listed, "warnings": []}, status=400 if errors else 200)

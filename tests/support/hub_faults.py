@@ -45,9 +45,7 @@ class Fault:
 
     def matches(self, method: str, path: str) -> bool:
         """Tell whether this fault hits a request."""
-        of_body = any(
-            value is not None for value in (self.body, self.flip_at, self.cut_after, self.bytes_per_second)
-        )
+        of_body = any(value is not None for value in (self.body, self.flip_at, self.cut_after, self.bytes_per_second))
         if self.method is None and self.status is None and of_body and method == "HEAD":
             return False
         return self.method in {None, method} and fnmatchcase(path, self.path)

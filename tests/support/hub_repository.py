@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["model", "dataset"]
 
@@ -18,11 +18,12 @@ LFS_BYTES = 10 * 2**20
 """The Hub refuses larger files in plain git, so it asks for LFS above this size."""
 
 # What the Hub writes into the .gitattributes of a new repository.
-LFS_PATTERNS = tuple(
-    "*.7z *.arrow *.bin *.bz2 *.ckpt *.ftz *.gz *.h5 *.joblib *.lfs.* *.mlmodel *.model *.msgpack *.npy *.npz "
-    "*.onnx *.ot *.parquet *.pb *.pickle *.pkl *.pt *.pth *.rar *.safetensors saved_model/* *.tar.* *.tar "
-    "*.tflite *.tgz *.wasm *.xz *.zip *.zst *tfevents*".split()
-)
+_DEFAULT_LFS = """
+*.7z *.arrow *.bin *.bz2 *.ckpt *.ftz *.gz *.h5 *.joblib *.lfs.* *.mlmodel *.model *.msgpack *.npy *.npz *.onnx *.ot
+*.parquet *.pb *.pickle *.pkl *.pt *.pth *.rar *.safetensors saved_model/* *.tar.* *.tar *.tflite *.tgz *.wasm *.xz
+*.zip *.zst *tfevents*
+"""
+LFS_PATTERNS = tuple(_DEFAULT_LFS.split())
 GIT_ATTRIBUTES = "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in LFS_PATTERNS)
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -139,9 +140,7 @@ def read_blob(source: Path, path: str, *, lfs_bytes: int = LFS_BYTES) -> Blob:
         while chunk := stream.read(2**20):
             git_hash.update(chunk)
             sha256.update(chunk)
-    return Blob(
-        source, size, git_hash.hexdigest(), sha256.hexdigest(), is_lfs(path, size, lfs_bytes=lfs_bytes)
-    )
+    return Blob(source, size, git_hash.hexdigest(), sha256.hexdigest(), is_lfs(path, size, lfs_bytes=lfs_bytes))
 
 
 def read_files(folder: Path, *, lfs_bytes: int = LFS_BYTES) -> dict[str, Blob]:
@@ -167,3 +166,20 @@ def is_repository_path(path: str) -> bool:
     """Tell whether a commit may write `path`: relative, plain, and not into git's own folder."""
     parts = path.split("/")
     return "\\" not in path and "\0" not in path and not {"", ".", "..", ".git"} & set(parts)
+
+
+def about_blob(blob: Blob) -> dict[str, Any]:
+    """Describe a file as the list in a repository's information does."""
+    return {"size": blob.size, "blobId": blob.tree_oid} | ({"lfs": _about_lfs(blob)} if blob.lfs else {})
+
+
+def tree_entry(path: str, blob: Blob | None) -> dict[str, Any]:
+    """Describe a file, or without a blob a folder, as the listing of a tree does."""
+    if blob is None:
+        return {"type": "directory", "path": path, "size": 0, "oid": "0" * 40}
+    entry = {"type": "file", "path": path, "size": blob.size, "oid": blob.tree_oid}
+    return entry | ({"lfs": _about_lfs(blob)} if blob.lfs else {})
+
+
+def _about_lfs(blob: Blob) -> dict[str, Any]:
+    return {"oid": blob.sha256, "sha256": blob.sha256, "size": blob.size, "pointerSize": len(blob.pointer)}

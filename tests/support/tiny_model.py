@@ -46,7 +46,7 @@ def build_tiny_model(
 
     raw = folder / "raw"
     raw.mkdir(parents=True, exist_ok=True)
-    tokenizer = _train_tokenizer(architecture, max_length)
+    tokenizer = _build_tokenizer(architecture, max_length)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _build_network(
@@ -74,24 +74,24 @@ def build_tiny_model(
     return folder
 
 
-def _train_tokenizer(architecture: Architecture, max_length: int) -> Any:
-    """Train a small WordPiece tokenizer on a few sentences, with the letters as its alphabet."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+def _build_tokenizer(architecture: Architecture, max_length: int) -> Any:
+    """Build a WordPiece tokenizer of whole words and single characters.
+
+    It is not trained, since a trainer settles ties differently each time, and models must be equal when seeds are.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     # The padding token is the second one, since MPNet's positions are built on padding index 1.
     first, pad, last = ("[CLS]", "[PAD]", "[SEP]") if architecture == "bert" else ("<s>", "<pad>", "</s>")
     unknown, mask = ("[UNK]", "[MASK]") if architecture == "bert" else ("<unk>", "<mask>")
-    tokenizer = Tokenizer(models.WordPiece(unk_token=unknown))
+    characters = "abcdefghijklmnopqrstuvwxyz0123456789?.,-"
+    words = sorted(set(" ".join(VOCABULARY_SOURCE).split()))
+    pieces = [first, pad, last, unknown, mask, *characters, *(f"##{one}" for one in characters), *words]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=300,
-        special_tokens=[first, pad, last, unknown, mask],
-        initial_alphabet=list("abcdefghijklmnopqrstuvwxyz0123456789"),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(VOCABULARY_SOURCE, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{first} $A {last}", special_tokens=[(first, 0), (last, 2)]
     )

@@ -1,0 +1,94 @@
+"""The harness's way through what `plain_recipe` does, cut down alike, with the same JSON, to measure speed by."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sentence_transformers import SentenceTransformer
+
+from harness.dataset import PreparedData, Row, read_prepared
+from harness.encoder import keep_freed_memory, load_model
+from harness.experiment import Evaluation, Training, read_experiment
+from harness.measures import average, evaluate_run
+from harness.stages import rank_passages
+from harness.training import MODEL_FOLDER, choose_precision, train_model
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path, help="folder of prepared data")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pairs", type=int)
+    parser.add_argument("--passages", type=int)
+    options = parser.parse_args(arguments)
+
+    keep_freed_memory()
+    experiment = read_experiment(options.manifest)
+    prepared = read_prepared(options.data)
+    data = cut(prepared, options.passages)
+    model = load_model(options.model, device="cpu")
+    started = time.perf_counter()
+    before = evaluate(model, data, experiment.evaluation)
+    evaluate_seconds = time.perf_counter() - started
+    with tempfile.TemporaryDirectory() as folder:
+        step_seconds = measure_training(
+            options.model, prepared.train[: options.pairs], experiment.training, seed=options.seed, folder=Path(folder)
+        )
+        tuned = load_model(Path(folder) / "target" / MODEL_FOLDER, device="cpu")
+        after = evaluate(tuned, data, experiment.evaluation)
+    print(
+        json.dumps(
+            {
+                "evaluate_seconds": evaluate_seconds,
+                "step_seconds": step_seconds,
+                "values_before": before,
+                "values_after": after,
+                "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            }
+        )
+    )
+
+
+def cut(prepared: PreparedData, passages: int | None) -> PreparedData:
+    # Test passages come first, as in the plain recipe, so that every query kept has its own.
+    tested = {name: prepared.corpus[name] for name in prepared.queries}
+    corpus = dict([*tested.items(), *prepared.corpus.items()][:passages])
+    queries = {name: text for name, text in prepared.queries.items() if name in corpus}
+    return PreparedData((), queries, corpus, {name: {name: 1} for name in queries})
+
+
+def evaluate(model: SentenceTransformer, data: PreparedData, evaluation: Evaluation) -> Mapping[str, float]:
+    run = rank_passages(model, data, evaluation, device="cpu")
+    return average(evaluate_run(run, data.qrels, evaluation.measures))
+
+
+def measure_training(base: Path, rows: Sequence[Row], recipe: Training, *, seed: int, folder: Path) -> list[float]:
+    marks: list[float] = []
+    target, scratch = folder / "target", folder / "scratch"
+    target.mkdir()
+    scratch.mkdir()
+    started = time.perf_counter()
+    train_model(
+        base,
+        rows,
+        recipe,
+        seed=seed,
+        device="cpu",
+        precision=choose_precision(recipe, "cpu"),
+        target=target,
+        scratch=scratch,
+        progress=lambda *_: marks.append(time.perf_counter()),
+    )
+    return [after - before for before, after in zip([started, *marks], marks, strict=False)]
+
+
+if __name__ == "__main__":
+    main()

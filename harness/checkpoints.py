@@ -1,0 +1,100 @@
+"""Checkpoints of a training under way are whole or not there: sealed by a rename, read only if every hash is right."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import StoreError
+from harness.record import write_atomically
+from harness.schema import Frozen, decode_json, read_text
+from harness.store import hash_tree
+
+SEAL_FILE = "seal.json"
+SEAL_LIMIT_BYTES = 2**26
+PREFIX = "checkpoint-"
+
+
+class Seal(Frozen):
+    """What is noted beside a checkpoint's files.
+
+    ``seconds`` are those of training up to it over all attempts, ``resumes`` how often training had gone on from a
+    checkpoint by then, ``batches`` the digest of every batch so far, ``files`` path -> SHA-256.
+    """
+
+    seconds: float
+    resumes: int
+    batches: tuple[str, ...]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A checkpoint that can be gone on from."""
+
+    folder: Path
+    seal: Seal
+
+
+def seal_snapshot(written: Path, target: Path, *, seconds: float, resumes: int, batches: tuple[str, ...]) -> None:
+    """Make a checkpoint of a folder that the trainer wrote, in one step.
+
+    Args:
+        written: the trainer's folder; afterwards it is gone.
+        target: what it becomes; a broken one that is there is replaced.
+        seconds: of training up to here.
+        resumes: how often training went on from a checkpoint.
+        batches: digests of the batches so far.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    seal = Seal(seconds=seconds, resumes=resumes, batches=batches, files=hash_tree(written))
+    write_atomically(written / SEAL_FILE, seal.model_dump_json().encode())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    written.rename(target)
+
+
+def find_snapshot(folder: Path) -> Snapshot | None:
+    """Return the checkpoint of the highest step that is whole, or None.
+
+    The order is that of the steps, since the times of files follow a clock that people set. A broken checkpoint is
+    removed, with a warning that names it; the one before it then serves.
+    """
+    for path in sorted(folder.glob(f"{PREFIX}*"), key=_read_step, reverse=True):
+        problem = _find_problem(path)
+        if not problem:
+            return Snapshot(path, _read_seal(path))
+        warnings.warn(f"{path}: a broken checkpoint is not used: {problem}", stacklevel=2)
+        shutil.rmtree(path, ignore_errors=True)
+    return None
+
+
+def prune_snapshots(folder: Path, keep: int) -> None:
+    """Remove all but the last ``keep`` checkpoints, counted by step."""
+    for path in sorted(folder.glob(f"{PREFIX}*"), key=_read_step)[:-keep]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _find_problem(path: Path) -> str:
+    try:
+        seal = _read_seal(path)
+        found = hash_tree(path)
+    except (StoreError, OSError) as cause:
+        return str(cause)
+    found.pop(SEAL_FILE, None)
+    differing = sorted(name for name in {*seal.files, *found} if seal.files.get(name) != found.get(name))
+    return f"not as it was written: {', '.join(differing)}" if differing else ""
+
+
+def _read_seal(path: Path) -> Seal:
+    text = read_text(path / SEAL_FILE, limit_bytes=SEAL_LIMIT_BYTES, error=StoreError)
+    return decode_json(Seal, text, place=str(path / SEAL_FILE), error=StoreError)
+
+
+def _read_step(path: Path) -> int:
+    digits = path.name.removeprefix(PREFIX)
+    return int(digits) if digits.isdecimal() else -1

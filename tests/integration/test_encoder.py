@@ -1,0 +1,154 @@
+"""Encoding must give what the library's own `encode` gives, and loading must take nothing but safetensors."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from harness.errors import HarnessError, SourceError
+from tests.support.tiny_model import Architecture, build_tiny_model
+
+ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
+
+TEXTS = [
+    "what is the role of gene p53 in cancer",
+    "heart",
+    "",
+    "the receptor binds the ligand and the kinase pathway is activated " * 12,
+    "heart",
+    "does treatment with the drug reduce the risk of heart attack",
+    "Heart",
+] + [f"list molecule {number} that interacts with receptor {number * 7}" for number in range(40)]
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 100, 5000])
+@pytest.mark.parametrize("packs", [True, False], ids=["packed", "padded"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_embeddings_are_those_of_the_librarys_encode(
+    tmp_path: Path, architecture: Architecture, batch_tokens: int, monkeypatch: pytest.MonkeyPatch, *, packs: bool
+) -> None:
+    import harness.packing
+    from harness.encoder import encode_texts, load_model
+
+    model = load_model(build_tiny_model(tmp_path, architecture=architecture), device="cpu")
+    assert harness.packing.can_pack(model)
+    monkeypatch.setattr(harness.packing, "can_pack", lambda _: packs)
+    # Dropout must not survive from training.
+    model.train()
+    embeddings = encode_texts(model, TEXTS, batch_tokens=batch_tokens)
+    expected = model.encode(TEXTS, batch_size=8, show_progress_bar=False)
+    assert embeddings.dtype == np.float32
+    assert embeddings.shape == expected.shape
+    np.testing.assert_allclose(embeddings, expected, rtol=0, atol=1e-6)
+
+
+def test_each_distinct_text_is_encoded_once_and_progress_is_told(tmp_path: Path) -> None:
+    from harness.encoder import encode_texts, load_model
+
+    model = load_model(build_tiny_model(tmp_path), device="cpu")
+    calls: list[tuple[int, int]] = []
+    embeddings = encode_texts(
+        model, TEXTS * 3, batch_tokens=200, progress=lambda done, total: calls.append((done, total))
+    )
+    assert len(embeddings) == 3 * len(TEXTS)
+    assert {total for _, total in calls} == {len(set(TEXTS))}
+    assert calls[-1] == (len(set(TEXTS)), len(set(TEXTS)))
+    assert sorted(calls) == calls
+    np.testing.assert_array_equal(embeddings[1], embeddings[4])
+
+
+def test_no_texts_give_no_rows(tmp_path: Path) -> None:
+    from harness.encoder import encode_texts, load_model
+
+    model = load_model(build_tiny_model(tmp_path), device="cpu")
+    assert encode_texts(model, [], batch_tokens=100).shape == (0, 32)
+
+
+def test_a_batch_without_room_for_a_token_is_refused(tmp_path: Path) -> None:
+    from harness.encoder import encode_texts, load_model
+
+    model = load_model(build_tiny_model(tmp_path), device="cpu")
+    with pytest.raises(HarnessError, match="batch_tokens is 0"):
+        encode_texts(model, TEXTS, batch_tokens=0)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "1_Pooling/extra.pt", "optimizer.PKL"])
+def test_a_folder_with_pickles_is_refused(tmp_path: Path, name: str) -> None:
+    from harness.encoder import load_model
+
+    folder = build_tiny_model(tmp_path)
+    (folder / name).write_bytes(b"x")
+    with pytest.raises(SourceError, match=name):
+        load_model(folder, device="cpu")
+
+
+def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
+    from harness.encoder import load_model
+
+    folder = build_tiny_model(tmp_path)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(SourceError, match="expected weights as safetensors"):
+        load_model(folder, device="cpu")
+
+
+def test_an_absent_folder_is_refused_without_asking_a_hub(tmp_path: Path) -> None:
+    from harness.encoder import load_model
+
+    with pytest.raises(SourceError, match="found none"):
+        load_model(tmp_path / "sentence-transformers/all-MiniLM-L6-v2", device="cpu")
+
+
+def test_a_model_that_wants_prompts_is_refused(tmp_path: Path) -> None:
+    from harness.encoder import load_model
+
+    folder = build_tiny_model(tmp_path)
+    path = folder / "config_sentence_transformers.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"prompts": {"query": "search: "}}))
+    with pytest.raises(SourceError, match="search: "):
+        load_model(folder, device="cpu")
+
+
+def test_a_seed_fixes_every_generator() -> None:
+    import torch
+
+    from harness.encoder import seed_everything
+
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002 - it must be seeded too
+
+    seed_everything(7)
+    first = draw()
+    seed_everything(7)
+    assert draw() == first
+    seed_everything(8)
+    assert draw() != first
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_a_generator_cannot_take_is_refused(seed: int) -> None:
+    from harness.encoder import seed_everything
+
+    with pytest.raises(HarnessError, match=str(seed)):
+        seed_everything(seed)
+
+
+def test_devices_are_picked_or_refused() -> None:
+    import torch
+
+    from harness.encoder import native_bf16, peak_device_memory_bytes, pick_device, synchronize
+
+    assert pick_device("cpu") == "cpu"
+    assert pick_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    for wanted in ("cuda:99", "toaster"):
+        with pytest.raises(HarnessError, match=wanted):
+            pick_device(wanted)
+    synchronize("cpu")
+    assert peak_device_memory_bytes("cpu") is None
+    assert native_bf16("cpu") == any(
+        torch.cpu.get_capabilities().get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16")
+    )

