@@ -177,7 +177,7 @@ def render(record: Mapping[str, Any]) -> str:
     paragraphs = [
         "# Speed",
         (
-            "The harness against [the plain recipe](../benchmarks/plain_recipe.py), in fresh processes, alternating, on "
+            "The harness against [the plain recipe](../benchmarks/plain_recipe.py), fresh processes, alternating, on "
             f"the same data ({record['data']}): {record['rounds']} rounds of training on {record['pairs']} pairs in "
             f"batches of 32 and evaluating {record['passages']} passages. Medians over the rounds; in brackets the "
             "smallest and the largest. The first training step, which warms up, is left out on both sides."

@@ -6,7 +6,7 @@ import re
 
 # Whole addresses, then what urllib3 and pip write of one: host='...', url: /path, and numeric hosts.
 PATTERNS = (
-    re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>)\]]+"),
+    re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>]+"),
     re.compile(r"(?<=host=)'[^']*'|(?<=host=)\"[^\"]*\""),
     re.compile(r"(?<=url: )\S+"),
     re.compile(r"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?::[0-9]+)?\b"),

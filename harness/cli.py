@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import HarnessError, LockError
+from harness.errors import HarnessError
+from harness.evidence_commands import add_evidence_commands
+from harness.hub_commands import add_hub_commands
 
-PASSED, DIFFERS = 0, 1
-EXPERIMENTS = Path("benchmarks/experiments")
+PASSED, DIFFERS, FAILED = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,9 +22,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
     except HarnessError as error:
-        print(f"harness: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"harness: {type(error).__name__}: {_plain(str(error))}", file=sys.stderr)
         return error.exit_code
+    except Exception:  # noqa: BLE001 - whatever nobody foresaw is no answer: Python's own exit code would say "no"
+        print(_plain(traceback.format_exc()), file=sys.stderr)
+        return FAILED
     return code
+
+
+def _plain(text: str) -> str:
+    """Keep what is shown and line ends: a stranger's file name must not move the cursor or colour the screen."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -36,12 +46,30 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument("--junit", type=Path, metavar="DIR", help="also write EXPERIMENT.xml, as test reports, there")
     report.set_defaults(run=_report)
 
-    lock = commands.add_parser("lock", help="fetch an experiment's sources and pin every file's SHA-256")
-    lock.add_argument("experiment", help="name or manifest")
-    lock.add_argument("--check", action="store_true", help="write nothing; exit 1 where the lock differs")
-    lock.add_argument("--store", type=Path, default=Path(".store"), help="default: .store")
-    lock.add_argument("--data-dir", type=Path, help="folder in place of the manifest's data folder")
-    lock.set_defaults(run=_lock)
+    gate = commands.add_parser(
+        "gate", help="compare records with the accepted reference: 0 pass, 1 worse, 2 cannot tell"
+    )
+    gate.add_argument(
+        "--reference", type=Path, required=True, metavar="DIR", help="accepted records, or folders of them"
+    )
+    gate.add_argument("--candidate", type=Path, required=True, metavar="DIR", help="the records to be judged, likewise")
+    gate.add_argument("--policy", type=Path, metavar="FILE", help="limits and levels in TOML; default: those built in")
+    gate.add_argument("--markdown", type=Path, metavar="FILE", help="also write the report there")
+    gate.add_argument(
+        "--comment", type=Path, metavar="FILE", help="also write the body of a pull-request comment there"
+    )
+    gate.add_argument("--junit", type=Path, metavar="FILE", help="also write it as a test report there")
+    gate.add_argument("--html", type=Path, metavar="FILE", help="also write it as a page there")
+    gate.set_defaults(run=_gate)
+
+    accept = commands.add_parser("accept", help="make records the reference, after showing what changes")
+    accept.add_argument("--candidate", type=Path, required=True, metavar="DIR", help="the records to be accepted")
+    accept.add_argument("--reference", type=Path, required=True, metavar="DIR", help="the reference they replace")
+    accept.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
+    accept.set_defaults(run=_accept)
+
+    add_hub_commands(commands)
+    add_evidence_commands(commands)
     return parser
 
 
@@ -62,27 +90,20 @@ def _report(options: argparse.Namespace) -> int:
     return DIFFERS if differing else PASSED
 
 
-def _lock(options: argparse.Namespace) -> int:
-    from harness.experiment import read_experiment  # noqa: PLC0415 - see make_parser
-    from harness.lock import format_lock  # noqa: PLC0415
-    from harness.record import write_atomically  # noqa: PLC0415
-    from harness.selection import choose_data_dir, find_manifest  # noqa: PLC0415
-    from harness.sources import make_lock  # noqa: PLC0415
+def _gate(options: argparse.Namespace) -> int:
+    from harness.review import Faces, run_gate  # noqa: PLC0415 - see make_parser
 
-    manifest = find_manifest(options.experiment, EXPERIMENTS)
-    experiment = read_experiment(manifest)
-    data_dir = choose_data_dir(options.data_dir, experiment, os.environ)
-    lock = make_lock(experiment, cache=options.store / "sources", base=manifest.parent, override=data_dir)
-    path, text = manifest.with_suffix(".lock"), format_lock(lock)
-    if path.is_file() and path.read_bytes() == text.encode():
-        print(f"{path}: nothing changed")
-        return PASSED
-    if options.check:
-        print(f"{path}: differs from what the sources hold now")
-        return DIFFERS
-    try:
-        write_atomically(path, text.encode())
-    except OSError as cause:
-        raise LockError(f"{path}: cannot be written: {cause.strerror or cause}") from cause
-    print(f"{path}: written")
-    return PASSED
+    return run_gate(
+        options.reference,
+        options.candidate,
+        policy=options.policy,
+        faces=Faces(options.markdown, options.comment, options.junit, options.html),
+        environment=os.environ,
+    )
+
+
+def _accept(options: argparse.Namespace) -> int:
+    from harness.review import run_accept  # noqa: PLC0415 - see make_parser
+
+    ask = input if sys.stdin.isatty() else None
+    return run_accept(options.reference, options.candidate, ask=ask, yes=options.yes)

@@ -37,8 +37,11 @@ def judge_costs(groups: Sequence[Group], policy: Costs) -> list[CostCell]:
     """
     cells = []
     for group in groups:
+        records = (*group.reference, *group.candidate)
+        machines = {record.environment.fingerprint for record in records}
+        devices = {record.device_name for record in records}
         for cost in COSTS:
-            cell = _judge_cost(group, cost, policy)
+            cell = _judge_cost(group, cost, policy, machines, devices)
             if cell is not None:
                 cells.append(cell)
     tested = [cell.outcome.p_value for cell in cells if cell.outcome and cell.outcome.p_value is not None]
@@ -51,17 +54,15 @@ def judge_costs(groups: Sequence[Group], policy: Costs) -> list[CostCell]:
     ]
 
 
-def _judge_cost(group: Group, cost: str, policy: Costs) -> CostCell | None:
+def _judge_cost(group: Group, cost: str, policy: Costs, machines: set[str], devices: set[str]) -> CostCell | None:
     """Return the cell before correction, or None where the group has no such cost on either side."""
     before = [_cost(record, cost) for record in group.reference]
     after = [_cost(record, cost) for record in group.candidate]
     if all(value is None for value in (*before, *after)):
         return None
-    fingerprints = {record.environment.fingerprint for record in (*group.reference, *group.candidate)}
-    devices = {record.device_name for record in (*group.reference, *group.candidate)}
     obstacle = None
-    if len(fingerprints) > 1 or len(devices) > 1:
-        obstacle = f"measured on different machines: {', '.join(sorted(fingerprints | devices))}"
+    if len(machines) > 1 or len(devices) > 1:
+        obstacle = f"measured on different machines: {', '.join(sorted(machines | devices))}"
     elif any(value is None for value in (*before, *after)):
         obstacle = "not measured in every trial"
     elif any(_is_cached(record, cost) for record in (*group.reference, *group.candidate)):

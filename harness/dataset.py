@@ -279,10 +279,10 @@ def _read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with path.open(encoding="utf-8") as stream:
             for number, line in enumerate(stream, start=1):
                 try:
-                    value = json.loads(line)
+                    value = json.loads(line.rstrip("\n"))
                 except json.JSONDecodeError as cause:
-                    what = f"at column {cause.colno}: {cause.msg}" if line.strip() else "the line is empty"
-                    raise DataError(f"{path}:{number}: broken JSON: {what}") from cause
+                    what = f" at column {cause.colno}: {cause.msg}" if line.strip() else ": the line is empty"
+                    raise DataError(f"{path}:{number}: broken JSON{what}") from cause
                 except RecursionError as cause:
                     raise DataError(f"{path}:{number}: broken JSON: nested too deeply") from cause
                 if not isinstance(value, dict):

@@ -107,7 +107,8 @@ def encode_texts(
     if dimensions is None:
         raise HarnessError("expected a model with a fixed embedding dimension, found one without")
     embeddings = np.empty((len(tokens), dimensions), dtype=np.float32)
-    packs = can_pack(model)
+    # On a GPU the model's own forward pass is the trodden path.
+    packs = can_pack(model) and model.device.type == "cpu"
     done = 0
     with torch.inference_mode():
         for batch in _batch_by_length(lengths, batch_tokens):
@@ -251,11 +252,27 @@ def keep_freed_memory() -> bool:
         True where memory is reused: on Linux with glibc.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS_KEPT))
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return False
+    library = _load_glibc()
     # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h, each as large as can be.
-    return bool(mallopt(-3, 2**30)) and bool(mallopt(-1, 2**31 - 1))
+    return library is not None and bool(library.mallopt(-3, 2**30)) and bool(library.mallopt(-1, 2**31 - 1))
+
+
+def return_freed_memory() -> bool:
+    """Hand freed memory back to the system after all, between stages, so that one does not start with another's peak.
+
+    Returns:
+        True where some was handed back.
+    """
+    library = _load_glibc()
+    return library is not None and bool(library.malloc_trim(0))
+
+
+def _load_glibc() -> ctypes.CDLL | None:
+    """The C library, if it is the one whose malloc can be told what to do."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        library = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None
+    return library if hasattr(library, "malloc_trim") else None

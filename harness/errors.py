@@ -45,3 +45,7 @@ class ThresholdMissed(HarnessError):  # noqa: N818 - an outcome, not a fault
     """A measured value does not meet the bound that the manifest declares."""
 
     exit_code = 1
+
+
+class PublishError(HarnessError):
+    """What should be published is not there or not whole, or the hub does not take it."""

@@ -88,7 +88,8 @@ def _show(query: str, qrels: Qrels, texts: Texts, before: Sequence[Ranked], afte
         if ranked:
             # Of several seeds the one that ranks it lowest, since that one has something to show.
             shown = max(ranked, key=lambda found: found.ranks.get(query, 0) or found.depth + 1)
-            standing = "rank " + ", ".join(_word_rank(found, query) for found in ranked)
+            words = [_word_rank(found, query) for found in ranked]
+            standing = "rank " + (words[0] if len(set(words)) == 1 else ", ".join(words))
             if len(ranked) > 1:
                 seeds = ", ".join(str(found.record.trial.seed) for found in ranked)
                 standing += f" with seeds {seeds}; above it with seed {shown.record.trial.seed}"

@@ -354,7 +354,7 @@ def read_experiment(path: Path) -> Experiment:
     text = read_text(path, limit_bytes=MANIFEST_LIMIT_BYTES, error=ManifestError)
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as cause:
+    except (ValueError, RecursionError) as cause:  # a number of too many digits is a plain ValueError
         raise ManifestError(f"{path}: not valid TOML: {cause}") from cause
     return decode(Experiment, data, place=str(path), error=ManifestError)
 

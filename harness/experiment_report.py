@@ -5,27 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.assessment import Assessment, count_verdicts
 from harness.change import ROUNDS
 from harness.errors import RecordError
 from harness.examples import list_worst_queries
 from harness.experiment import Experiment
 from harness.fact_tables import list_commands, list_costs, list_data, list_environments, sort_records
 from harness.findings import list_findings, name_cell, review_claim, review_threshold
-from harness.gallery import Snapshot, draw_changes, draw_history, draw_losses, draw_stages, draw_values
+from harness.gallery import draw_changes, draw_history, draw_losses, draw_stages, draw_values
+from harness.history import Snapshot
 from harness.record import Record
 from harness.repeats import Dispute, find_disputes, find_repeats
 from harness.report import Case, Finding, Report, Section
 from harness.shelf import Shelf
-from harness.value_tables import (
-    Findings,
-    count_verdicts,
-    list_changes,
-    list_decisions,
-    list_effects,
-    list_thresholds,
-    list_values,
-    summarise_values,
-)
+from harness.summary_tables import list_decisions, list_thresholds, summarise_values
+from harness.value_tables import list_changes, list_effects, list_values
 from harness.verdict import Judgement, judge
 
 
@@ -53,7 +47,7 @@ def build_report(
     shelf = Shelf(experiment, records)
     repeats = find_repeats(records, experiment.evaluation.measures)
     judgement = judge(experiment, records, rounds=rounds)
-    found = Findings(shelf, judgement, repeats)
+    found = Assessment(shelf, judgement, repeats)
     disputes = find_disputes(experiment, repeats)
     sections = [summarise_values(found), list_thresholds(found)]
     for model in experiment.models:

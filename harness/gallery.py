@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from harness.assessment import Assessment
 from harness.charts import (
     ChangeChart,
     Curve,
@@ -23,10 +23,10 @@ from harness.charts import (
 )
 from harness.experiment import Variant
 from harness.fact_tables import STAGES, name_trial, sort_records
+from harness.history import Snapshot, TrialValues
 from harness.record import Record
 from harness.report import Picture
 from harness.statistics import mean_interval
-from harness.value_tables import Findings
 
 MOST_DIFFERENCES = 40
 MOST_STAGE_ROWS = 30
@@ -34,16 +34,7 @@ LEVEL = 0.90
 VARIANTS: tuple[Variant, ...] = ("baseline", "finetuned")
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """The accepted records at one commit; ``date`` reads ``2026-11-23``."""
-
-    commit: str
-    date: str
-    records: tuple[Record, ...]
-
-
-def draw_values(found: Findings, model: str) -> list[Picture]:
+def draw_values(found: Assessment, model: str) -> list[Picture]:
     """Draw published and ours per measure, and their differences beside the margin."""
     base, tuned = found.shelf.select(model, "baseline"), found.shelf.select(model, "finetuned")
     if not base and not tuned:
@@ -86,7 +77,7 @@ def draw_values(found: Findings, model: str) -> list[Picture]:
     return pictures
 
 
-def draw_changes(found: Findings) -> list[Picture]:
+def draw_changes(found: Assessment) -> list[Picture]:
     """Draw every query's change in the primary measure, sorted."""
     measure = found.shelf.experiment.evaluation.primary
     pictures = []
@@ -132,7 +123,7 @@ def draw_stages(records: Sequence[Record]) -> list[Picture]:
     return [Picture("stages", "Where time goes: seconds by stage of each trial", StageChart(rows))] if rows else []
 
 
-def draw_history(found: Findings, history: Sequence[Snapshot]) -> list[Picture]:
+def draw_history(found: Assessment, history: Sequence[Snapshot]) -> list[Picture]:
     """Draw the primary measure over the commits whose records were accepted."""
     experiment = found.shelf.experiment
     measure = experiment.evaluation.primary
@@ -141,9 +132,9 @@ def draw_history(found: Findings, history: Sequence[Snapshot]) -> list[Picture]:
         lines = []
         for variant in VARIANTS:
             points = tuple(
-                HistoryPoint(snapshot.commit[:8], snapshot.date, statistics.fmean(values), min(values), max(values))
+                HistoryPoint(snapshot.label, snapshot.date, statistics.fmean(values), min(values), max(values))
                 for snapshot in history
-                if (values := _list_values(snapshot.records, model.name, variant, measure))
+                if (values := _list_values(snapshot.trials, model.name, variant, measure))
             )
             if points:
                 lines.append((variant, points))
@@ -159,7 +150,7 @@ def draw_history(found: Findings, history: Sequence[Snapshot]) -> list[Picture]:
     return pictures
 
 
-def _list_differences(found: Findings, model: str) -> tuple[DifferenceRow, ...]:
+def _list_differences(found: Assessment, model: str) -> tuple[DifferenceRow, ...]:
     """One row per measure and variant, against the first source that prints it."""
     rows = []
     for variant in VARIANTS:
@@ -180,9 +171,9 @@ def _list_differences(found: Findings, model: str) -> tuple[DifferenceRow, ...]:
     return tuple(rows[:MOST_DIFFERENCES])
 
 
-def _list_values(records: Sequence[Record], model: str, variant: Variant, measure: str) -> list[float]:
+def _list_values(trials: Sequence[TrialValues], model: str, variant: Variant, measure: str) -> list[float]:
     return [
-        record.values[measure]
-        for record in records
-        if (record.trial.model, record.trial.variant) == (model, variant) and measure in record.values
+        trial.values[measure]
+        for trial in trials
+        if (trial.model, trial.variant) == (model, variant) and measure in trial.values
     ]

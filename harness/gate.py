@@ -70,7 +70,9 @@ class GateReport:
         return (*worse_quality, *worse_costs)
 
 
-def compare(reference: Sequence[Record], candidate: Sequence[Record], policy: Policy) -> GateReport:
+def compare(
+    reference: Sequence[Record], candidate: Sequence[Record], policy: Policy, *, unread: Sequence[str] = ()
+) -> GateReport:
     """Compare candidate records with the reference, trial by trial and over seeds.
 
     Every trial of the reference must be there on the candidate's side (of its seeds, those the policy asks for),
@@ -81,11 +83,12 @@ def compare(reference: Sequence[Record], candidate: Sequence[Record], policy: Po
         reference: accepted records, of one experiment or several.
         candidate: the records to be judged.
         policy: limits and levels.
+        unread: what kept records of either side from being read; each is a problem.
 
     Returns:
         The report; what cannot be compared is named there, not raised.
     """
-    problems: list[str] = []
+    problems = list(unread)
     before = _shelve(reference, "reference", problems)
     after = _shelve(candidate, "candidate", problems)
     if not before:

@@ -94,12 +94,14 @@ def _escape_property(text: str) -> str:
 
 def _fit(report: Report, *, brief: bool, limit: int, start: str) -> str:
     """Join the parts that fit; what is left out is said."""
-    text = start
+    kept, size = [start], len(start.encode())
     for part in _list_parts(report, brief=brief):
-        if len((text + part).encode()) > limit - ROOM:
-            return text + "\nThe rest is too long for this place: see the report's own file.\n"
-        text += part
-    return text
+        size += len(part.encode())
+        if size > limit - ROOM:
+            kept.append("\nThe rest is too long for this place: see the report's own file.\n")
+            break
+        kept.append(part)
+    return "".join(kept)
 
 
 def _list_parts(report: Report, *, brief: bool) -> Iterator[str]:

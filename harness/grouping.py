@@ -25,9 +25,9 @@ class GroupedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
     """MultipleNegativesRankingLoss whose texts are embedded without their padding.
 
     The batch, its in-batch negatives and the loss over them are those of the plain loss; in fp32 without dropout so are
-    the gradients, to rounding. The texts of all columns are sorted by length together. A BERT or MPNet encoder then
-    runs once over all of them laid end to end, and only attention works in blocks of like length; any other model is
-    run on one group of like length after another.
+    the gradients, to rounding. The texts of all columns are sorted by length together. On a CPU a BERT or MPNet encoder
+    then runs once over all of them laid end to end, and only attention works in blocks of like length; on a GPU, and
+    for any other model, the model's own forward pass runs on one group of like length after another.
     """
 
     def __init__(self, model: SentenceTransformer, *, scale: float, precision: Precision) -> None:
@@ -41,7 +41,8 @@ class GroupedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         """
         super().__init__(model, scale=scale)
         self.precision: Precision = precision
-        self.packs = can_pack(model)
+        # On a GPU the trainer's autocast and the model's own kernels are the trodden path.
+        self.packs = can_pack(model) and model.device.type == "cpu"
 
     def forward(self, sentence_features: Iterable[dict[str, Any]], labels: Tensor) -> Tensor:
         """Compute the loss of one batch.

@@ -20,6 +20,7 @@ TONES = {
     "better": "good",
     "exceeds": "odd",
     "inconclusive": "odd",
+    "worse, within chance": "odd",
     "undecided": "odd",
     "different": "bad",
     "differs": "bad",
@@ -28,6 +29,8 @@ TONES = {
     "regression": "bad",
     "not comparable": "odd",
 }
+# Last columns that a phone keeps in sight while the others scroll.
+JUDGED = {"verdict", "threshold"}
 STYLE = """
 :root{color-scheme:light dark;--ground:#fff;--ink:#1f2328;--faint:#59636e;--line:#d8dee4;--band:#f6f8fa;--link:#0969da;
 --good:#1a7f37;--odd:#9a6700;--bad:#cf222e}
@@ -61,7 +64,8 @@ figure{margin:.5rem 0;max-width:36rem}
 figure img{display:block;width:100%;height:auto;border:1px solid var(--line);border-radius:6px}
 pre{padding:.75rem;background:var(--band);border-radius:6px;overflow-x:auto;font-size:.875rem}
 @media(max-width:40rem){table{font-size:.78rem}th,td{padding:.25rem .35rem}.spare{display:none}
-.good,.odd,.bad{white-space:normal}th:first-child,td:first-child{position:sticky;left:0;background:var(--ground)}}
+.good,.odd,.bad{white-space:normal}th:first-child,td:first-child{position:sticky;left:0;background:var(--ground)}
+.judged :is(th,td):last-child{position:sticky;right:0;background:var(--ground)}}
 article{margin:1rem 0;padding:.5rem .9rem;border:1px solid var(--line);border-radius:6px}
 article h3{margin:.25rem 0 .5rem}article dl{margin:0}article dt{color:var(--faint);font-size:.875rem;margin-top:.5rem}
 article dd{margin:0}article ol{margin:.25rem 0 0;padding-left:1.5rem;font-size:.9rem}
@@ -160,7 +164,8 @@ def _render_block(block: Paragraph | Command | Table | Example) -> list[str]:
 def _render_table(table: Table) -> list[str]:
     numeric = table.numeric
     parts = [f'<p class="caption">{escape(text)}</p>' for text in (table.title, table.mark) if text]
-    parts.append('<div class="scroll"><table>')
+    judged = " judged" if table.columns[-1] in JUDGED else ""
+    parts.append(f'<div class="scroll{judged}"><table>')
     heads = (
         f'<th{_name_class("number" if number else "", name in table.spare)} scope="col">{escape(name)}</th>'
         for name, number in zip(table.columns, numeric, strict=True)

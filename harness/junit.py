@@ -26,7 +26,7 @@ def render_junit(report: Report) -> str:
         element = ET.SubElement(suite, "testcase", {name: _plain(text) for name, text in attributes.items()})
         _add_properties(element, case.properties)
         if case.failure is not None:
-            failure = ET.SubElement(element, "failure", {"message": _plain(case.failure), "type": case.group})
+            failure = ET.SubElement(element, "failure", {"message": _plain(case.failure), "type": _plain(case.group)})
             failure.text = _plain(case.failure)
     remarks = [f"{finding.level}: {finding.title}: {finding.sentence}" for finding in report.findings]
     if remarks:

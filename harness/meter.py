@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import Self
 import psutil
 
 from harness.device import reset_peak_device_memory
-from harness.encoder import peak_device_memory_bytes, synchronize
+from harness.encoder import peak_device_memory_bytes, return_freed_memory, synchronize
 from harness.store import Cost
 
 SAMPLE_SECONDS = 0.05
@@ -31,7 +32,9 @@ class Meter:
         self.cost = Cost(seconds=0.0, peak_memory_bytes=0, peak_device_memory_bytes=None)
 
     def __enter__(self) -> Self:
-        """Start the clock."""
+        """Start the clock, with what the stage before has left behind given back."""
+        gc.collect()
+        return_freed_memory()
         reset_peak_device_memory(self._device)
         synchronize(self._device)
         self._sampler.start()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, assert_never
-from xml.sax.saxutils import escape
 
 from harness.charts import (
     ChangeChart,
@@ -17,62 +15,32 @@ from harness.charts import (
     StageChart,
     ValueChart,
 )
+from harness.palette import (
+    BAD,
+    BAND,
+    FAINT,
+    GRID,
+    GROUND,
+    INK,
+    OURS,
+    PUBLISHED,
+    SERIES,
+    SETTINGS,
+    STAGE_COLOURS,
+    finish_svg,
+)
 from harness.progress import format_seconds
 from harness.report import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Every colour has a part to play and a partner for dark surroundings; the pairs keep a contrast of 4.5 to their ground.
-GROUND, INK, FAINT, GRID, BAND = "#ffffff", "#1f2328", "#59636e", "#d8dee4", "#ddf4ff"
-OURS, PUBLISHED, BAD, MUTED = "#0969da", "#bc4c00", "#cf222e", "#8c959f"
-SERIES = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#bf3989", "#1b7c83")
-DARK = {
-    GROUND: "#0d1117",
-    INK: "#e6edf3",
-    FAINT: "#9198a1",
-    GRID: "#30363d",
-    BAND: "#10294a",
-    OURS: "#4493f8",
-    PUBLISHED: "#f0883e",
-    BAD: "#ff7b72",
-    MUTED: "#7d8590",
-    "#1a7f37": "#3fb950",
-    "#8250df": "#ab7df8",
-    "#bf3989": "#f778ba",
-    "#1b7c83": "#39c5cf",
-}
-STAGE_COLOURS = {"prepare": MUTED, "baseline": SERIES[5], "train": OURS, "evaluate": PUBLISHED}
 WIDTH_INCHES = 4.6
 MINUTE, HOUR = 60, 3600
 SHOWN_CHARACTERS = 60
+ROW_CHARACTERS = 24  # longer ones would leave no room for what they name
 MOST_COMMITS = 40
-SETTINGS: Any = {
-    "svg.fonttype": "none",  # text stays text; a browser takes its own sans serif
-    "svg.hashsalt": "retrieval-harness",  # ids inside the file would be random otherwise
-    "text.parse_math": False,  # a name with a dollar sign is a name
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that every machine measures the same widths
-    "font.size": 8,
-    "text.color": INK,
-    "axes.edgecolor": FAINT,
-    "axes.facecolor": "none",
-    "axes.labelcolor": FAINT,
-    "axes.linewidth": 0.8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 8,
-    "figure.facecolor": GROUND,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": FAINT,
-    "ytick.labelcolor": INK,
-    "ytick.major.size": 0,
-}
+TIED = 1e-12
 
 
 def draw_picture(picture: Picture) -> str:
@@ -93,7 +61,7 @@ def draw_picture(picture: Picture) -> str:
         _draw(figure.subplots(), picture.chart)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return _finish(stream.getvalue(), picture)
+    return finish_svg(stream.getvalue(), picture.caption)
 
 
 def _measure_height(chart: Chart) -> float:
@@ -146,7 +114,7 @@ def _draw_values(axes: Axes, chart: ValueChart) -> None:
             axes.plot([row.low, row.high], [place - shift] * 2, color=OURS, linewidth=1.2, zorder=2)
     _name_rows(axes, [row.label for row in chart.rows])
     axes.grid(visible=True, axis="x")
-    axes.set_xlabel("value" + (f" ({chart.note})" if chart.note else ""))
+    axes.set_xlabel("value" + (f" ({_plain(chart.note)})" if chart.note else ""))
     present = [
         ("ours before", OURS, False, any(row.before is not None for row in chart.rows)),
         ("ours after", OURS, True, any(row.after is not None for row in chart.rows)),
@@ -202,21 +170,20 @@ def _draw_losses(axes: Axes, chart: LossChart) -> None:
 
 
 def _draw_changes(axes: Axes, chart: ChangeChart) -> None:
-    count = len(chart.changes)
-    edges = [float(edge) for edge in range(count + 1)]
-    heights = [*chart.changes, chart.changes[-1]]
+    # Where most queries are tied, drawing them would leave the others no room.
+    changes = [change for change in chart.changes if abs(change) > TIED]
+    edges = [float(edge) for edge in range(len(changes) + 1)]
     for sign, colour in ((1, OURS), (-1, PUBLISHED)):
-        part = [max(height * sign, 0.0) * sign for height in heights]
-        axes.fill_between(edges, part, step="post", color=colour, linewidth=0)
+        part = [max(change * sign, 0.0) * sign for change in changes]
+        axes.fill_between(edges, [*part, *part[-1:]] or [0.0], step="post", color=colour, linewidth=0)
     axes.axhline(0, color=FAINT, linewidth=0.8)
-    axes.set_xlim(0, count)
-    axes.set_ylim(min(-0.05, *chart.changes) * 1.08, max(0.05, *chart.changes) * 1.08)
+    axes.set_xlim(0, max(len(changes), 1))
+    axes.set_ylim(min([-0.05, *changes]) * 1.08, max([0.05, *changes]) * 1.08)
     axes.grid(visible=True, axis="y")
     axes.set_axisbelow(True)
-    axes.set_xlabel("queries, by change")
+    axes.set_xlabel(f"queries by change ({chart.ties} tied ones not drawn)")
     axes.set_ylabel(f"change in {_plain(chart.measure)}")
-    text = f"{chart.wins} won, {chart.ties} tied, {chart.losses} lost"
-    axes.set_title(text, loc="right", color=INK)
+    axes.set_title(f"{chart.wins} won, {chart.ties} tied, {chart.losses} lost", loc="right", color=INK)
 
 
 def _draw_history(axes: Axes, chart: HistoryChart) -> None:
@@ -294,7 +261,7 @@ def _space_groups(kinds: Sequence[bool]) -> list[float]:
 
 def _name_rows(axes: Axes, labels: Sequence[str], places: Sequence[float] | None = None) -> None:
     shown = list(range(len(labels))) if places is None else places
-    axes.set_yticks(shown, [_plain(label) for label in labels])
+    axes.set_yticks(shown, [_plain(label, most=ROW_CHARACTERS) for label in labels])
     axes.set_ylim(max([*shown, 0]) + 0.6, -0.6)
 
 
@@ -308,28 +275,8 @@ def _list_ends(row: Any) -> list[float]:
     return [end for end in (row.difference, row.low, row.high) if end is not None]
 
 
-def _plain(text: str, *, lines: bool = False) -> str:
+def _plain(text: str, *, lines: bool = False, most: int = SHOWN_CHARACTERS) -> str:
     """Keep what every font has: a name from a record must not end the drawing."""
     keep = "\n" if lines else ""
-    shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
+    shown = text if len(text) <= most else text[:most] + "..."
     return "".join(letter if " " <= letter <= "~" or letter in keep else "?" for letter in shown)
-
-
-def _finish(svg: str, picture: Picture) -> str:
-    """Take away what tells of the program, add the words for those who cannot see it, and the colours for the dark."""
-    start = svg.index("<svg")
-    end = svg.index(">", start)
-    body = re.sub(r"\s*<metadata>.*?</metadata>", "", svg[end + 1 :], flags=re.DOTALL)
-    rules = "".join(
-        f'[style*="{part}: {light}"]{{{part}:{dark}!important}}'
-        for light, dark in DARK.items()
-        for part in ("fill", "stroke")
-    )
-    caption = escape("".join(letter for letter in picture.caption if letter.isprintable()))
-    head = f'{svg[start:end]} role="img" aria-label={_quote(caption)}>\n <title>{caption}</title>\n'
-    style = f" <style>text{{font-family:sans-serif}}@media(prefers-color-scheme:dark){{{rules}}}</style>"
-    return f"{head}{style}{body}"
-
-
-def _quote(escaped: str) -> str:
-    return '"' + escaped.replace('"', "&quot;") + '"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +49,7 @@ class Workplace:
         environment: this machine.
         precision: of training, where the user insists on one.
         data_dir: folder to use in place of a folder source's path.
+        trackers: told of training beside TensorBoard, as ``wandb``.
     """
 
     experiment: Experiment
@@ -59,6 +61,7 @@ class Workplace:
     environment: Environment
     precision: str | None = None
     data_dir: Path | None = None
+    trackers: tuple[str, ...] = ()
 
 
 def open_workplace(
@@ -71,6 +74,7 @@ def open_workplace(
     device: str,
     precision: str | None = None,
     data_dir: Path | None = None,
+    trackers: Sequence[str] = (),
 ) -> Workplace:
     """Look at the machine and choose the device (``auto`` takes a GPU where there is one).
 
@@ -91,6 +95,7 @@ def open_workplace(
         environment=environment,
         precision=precision,
         data_dir=data_dir,
+        trackers=tuple(trackers),
     )
 
 
@@ -132,6 +137,7 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
             precision=choose_precision(experiment.training, device, workplace.precision),
             store=store,
             progress=progress.advance_steps,
+            trackers=workplace.trackers,
         )
         done.note("train", trained.output)
         folder, digest, log = trained.folder, trained.output.entry.digest, trained.log
@@ -166,6 +172,7 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
         training=log,
         training_cost_usd=None,
         truncated_texts=retrieved.truncated_texts,
+        embeddings_sha256=retrieved.output.entry.files.get(stages.EMBEDDINGS_FILE),
         values=average(per_query),
         query_ids=tuple(qrels),
         per_query={measure: tuple(values.tolist()) for measure, values in per_query.items()},

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from harness.errors import ManifestError
 from harness.schema import Frozen, decode, read_text
 
-POLICY_LIMIT_BYTES = 64 * 1024
+POLICY_LIMIT_BYTES = 16 * 1024
 MEBIBYTE = 2**20
 
 Level = Annotated[float, Field(gt=0, lt=1)]
@@ -77,6 +77,6 @@ def read_policy(path: Path) -> Policy:
     text = read_text(path, limit_bytes=POLICY_LIMIT_BYTES, error=ManifestError)
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as cause:
+    except (ValueError, RecursionError) as cause:  # a number of too many digits is a plain ValueError
         raise ManifestError(f"{path}: not valid TOML: {cause}") from cause
     return decode(Policy, data, place=str(path), error=ManifestError)

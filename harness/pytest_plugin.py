@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--precision", choices=["fp16", "bf16", "fp32"], help="of training (default: the manifest's)")
     group.addoption("--store", metavar="DIR", help="where stage outputs are kept (default: .store)")
     group.addoption("--results", metavar="DIR", help="where records and tables go (default: results)")
+    group.addoption("--report-to", metavar="A,B", default="", help="trackers beside TensorBoard, as wandb or trackio")
     group.addoption("--data-dir", metavar="DIR", help="folder in place of the manifest's data folder")
 
 
@@ -96,6 +97,7 @@ def workplace(selected: Selected, pytestconfig: pytest.Config) -> Workplace:
         results=_find_results(pytestconfig),
         device=pytestconfig.getoption("device"),
         precision=pytestconfig.getoption("precision"),
+        trackers=[name.strip() for name in pytestconfig.getoption("report_to").split(",") if name.strip()],
         data_dir=choose_data_dir(pytestconfig.getoption("data_dir"), selected.experiment, os.environ),
     )
 
@@ -181,7 +183,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def _select(config: pytest.Config) -> Selected:
-    """Choose the experiment once per session; a bad one ends it with exit code 2."""
+    """Choose the experiment once per session; a bad one ends it with exit code 2, before anything runs."""
     if SELECTED not in config.stash:
         from harness.selection import select_experiment  # noqa: PLC0415 - only where trials are wanted
 
@@ -193,7 +195,12 @@ def _select(config: pytest.Config) -> Selected:
                 seeds=config.getoption("seeds"),
             )
         except HarnessError as error:
-            pytest.exit(f"{type(error).__name__}: {error}", returncode=error.exit_code)
+            said = f"{type(error).__name__}: {error}"
+            # Every module of cases meets it; the session ends before any of them runs.
+            if said not in config.stash[FAILURES]:
+                config.stash[FAILURES].append(said)
+            # Of this error pytest shows the message alone; of pytest.exit() it would show a traceback here.
+            raise pytest.Collector.CollectError(said) from error
     return config.stash[SELECTED]
 
 

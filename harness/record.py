@@ -94,7 +94,8 @@ class Record(Frozen):
     """A trial's outcome.
 
     ``per_query`` holds, for each measure, one value per entry of ``query_ids``, in that order; ``values`` their
-    means. ``texts`` are those of queries and passages, where they are few enough to be published.
+    means. ``embeddings_sha256`` is that of all embeddings in their file. ``texts`` are those
+    of queries and passages, where they are few enough to be published.
     """
 
     schema_version: Literal[1]
@@ -111,6 +112,7 @@ class Record(Frozen):
     training: TrainingLog | None
     training_cost_usd: float | None
     truncated_texts: int
+    embeddings_sha256: Digest | None = None
     values: dict[str, float]
     query_ids: tuple[str, ...]
     per_query: dict[str, tuple[float, ...]]

@@ -12,7 +12,7 @@ Level = Literal["error", "warning", "notice"]
 
 # A number with what may follow one: a range, a spread, a unit. No part can be split two ways, so a hostile cell
 # cannot make the search slow.
-NUMBER = re.compile(r"(?:< |[+-])?[0-9][0-9.,]*%?(?: (?:±|to|/|s|min|h|GiB|USD|[+-]?[0-9][0-9.,]*%?))*|one seed|")
+NUMBER = re.compile(r"(?:< |[+-])?[0-9][0-9.,]*%?(?: (?:±|to|/|s|min|h|GiB|MiB|USD|[+-]?[0-9][0-9.,]*%?))*|one seed|")
 
 
 @dataclass(frozen=True, slots=True)

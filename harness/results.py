@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -13,16 +13,18 @@ from harness.change import ROUNDS
 from harness.errors import RecordError
 from harness.experiment import Variant
 from harness.experiment_report import build_report
-from harness.gallery import Snapshot
+from harness.history import read_history
 from harness.html import render_html
 from harness.junit import render_junit
 from harness.markdown import escape, name_picture, render_markdown
 from harness.pictures import draw_picture
 from harness.record import Record, read_records, write_atomically
 from harness.report import Report
+from harness.sums import SUMS_FILE, render_sums
 
 INDEX_FILE = "README.md"
 PICTURES = "pictures"
+REFERENCE = "reference"
 FOOTER = "\nGenerated from records by `python3 -m nox -s report`; not edited by hand.\n"
 SHOWN_DIFFERENCE = 120
 
@@ -43,16 +45,14 @@ class Rendered:
     contents: dict[str, str]
 
 
-def write_tables(
-    results: Path, *, history: Mapping[str, Sequence[Snapshot]] | None = None, rounds: int = ROUNDS
-) -> Rendered:
+def write_tables(results: Path, *, rounds: int = ROUNDS) -> Rendered:
     """Write table, page and pictures for every experiment that has records, and the index.
 
     Pictures that no report has any more are deleted.
 
     Args:
-        results: the folder that has ``records/EXPERIMENT/*.json``.
-        history: accepted records by commit, per experiment.
+        results: the folder that has ``records/EXPERIMENT/*.json``, and ``reference/EXPERIMENT/history.json`` where
+            records were accepted.
         rounds: sign patterns of the randomization test.
 
     Returns:
@@ -61,7 +61,7 @@ def write_tables(
     Raises:
         HarnessError: a record or its evidence is broken, or the disk refuses.
     """
-    rendered = render_results(results, history=history, rounds=rounds)
+    rendered = render_results(results, rounds=rounds)
     try:
         for name, content in rendered.contents.items():
             write_atomically(results / name, content.encode())
@@ -72,16 +72,14 @@ def write_tables(
     return rendered
 
 
-def compare_tables(
-    results: Path, *, history: Mapping[str, Sequence[Snapshot]] | None = None, rounds: int = ROUNDS
-) -> list[str]:
+def compare_tables(results: Path, *, rounds: int = ROUNDS) -> list[str]:
     """Return what the files on disk would be changed by, one line per file; empty where they are up to date.
 
     Raises:
         HarnessError: a record or its evidence is broken.
     """
     differing = []
-    contents = render_results(results, history=history, rounds=rounds).contents
+    contents = render_results(results, rounds=rounds).contents
     for name, content in contents.items():
         path = results / name
         found = path.read_bytes() if path.is_file() else None
@@ -116,9 +114,7 @@ def write_junit(reports: Mapping[str, Report], folder: Path) -> list[Path]:
     return written
 
 
-def render_results(
-    results: Path, *, history: Mapping[str, Sequence[Snapshot]] | None = None, rounds: int = ROUNDS
-) -> Rendered:
+def render_results(results: Path, *, rounds: int = ROUNDS) -> Rendered:
     """Make everything that is generated for a results folder, writing nothing.
 
     Raises:
@@ -128,7 +124,7 @@ def render_results(
     for folder in sorted(path for path in (results / "records").glob("*") if path.is_dir()):
         records = read_records(folder)
         if records:
-            past = (history or {}).get(folder.name, ())
+            past = read_history(results / REFERENCE / folder.name).snapshots
             entries[folder.name] = Entry(records, build_report(records, results=results, history=past, rounds=rounds))
     files = {}
     for name, entry in entries.items():
@@ -140,6 +136,7 @@ def render_results(
         for picture in entry.report.pictures:
             files[f"{PICTURES}/{name_picture(name, picture)}"] = drawn[picture.name]
     files[INDEX_FILE] = _render_index(entries)
+    files[SUMS_FILE] = render_sums(results)
     return Rendered({name: entry.report for name, entry in entries.items()}, files)
 
 

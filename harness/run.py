@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias, cast
 
 import numpy as np
 
@@ -30,6 +30,7 @@ Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
 MAX_FILE_BYTES = 1 << 30
 """Files may come from strangers: reading stops here, counted after decompression."""
 MAX_LINE_BYTES = 4096
+BLOCK_BYTES = 1 << 16
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _RELEVANCE = re.compile(r"-?[0-9]{1,9}")
@@ -160,40 +161,53 @@ def read_run(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> Run:
             1, 2, 3, ..., a passage twice, lines of one query in two places, or tied scores whose ids do not
             ascend.
     """
-    lists: dict[str, tuple[list[str], list[float]]] = {}
-    current = None
-    seen: set[str] = set()
-    for number, fields in _read_fields(path, _RUN_FIELDS, max_bytes):
-        query_id, _, passage_id, rank, text, _ = fields
-        place = f"{path}, line {number}"
+    lists: dict[str, tuple[list[str], list[str]]] = {}
+    starts: dict[str, int] = {}
+    current, passages, scores, seen = None, list[str](), list[str](), set[str]()
+    for number, (query_id, _, passage_id, rank, text, _) in _read_fields(path, _RUN_FIELDS, max_bytes):
         if query_id != current:
             if query_id in lists:
-                raise DataError(f"{place}: query {query_id!r} comes again after another query")
-            current, seen = query_id, set()
-            lists[query_id] = ([], [])
-        passages, scores = lists[query_id]
+                raise DataError(f"{path}, line {number}: query {query_id!r} comes again after another query")
+            current, passages, scores, seen = query_id, [], [], set()
+            lists[query_id], starts[query_id] = (passages, scores), number
         if rank != str(len(passages) + 1):
-            raise DataError(f"{place}: rank {rank!r}, expected {len(passages) + 1}")
+            raise DataError(f"{path}, line {number}: rank {rank!r}, expected {len(passages) + 1}")
         if passage_id in seen:
-            raise DataError(f"{place}: passage {passage_id!r} is ranked twice for query {query_id!r}")
-        score = _parse_score(text, place)
-        if scores and score > scores[-1]:
-            raise DataError(f"{place}: score {text} is above its predecessor's {scores[-1]!r}")
-        if scores and score == scores[-1] and passage_id < passages[-1]:
-            raise DataError(
-                f"{place}: passage {passage_id!r} ties with {passages[-1]!r} in float32, and tied passages "
-                "stand in the order of their ids",
-            )
+            raise DataError(f"{path}, line {number}: passage {passage_id!r} is ranked twice for query {query_id!r}")
+        if not _NUMBER.fullmatch(text):
+            raise DataError(f"{path}, line {number}: score {text!r}, expected a finite number")
         seen.add(passage_id)
         passages.append(passage_id)
-        scores.append(score)
+        scores.append(text)
     if not lists:
         raise DataError(f"{path}: no line, expected a ranked passage in each")
     return Run(
         query_ids=tuple(lists),
         passage_ids=tuple(tuple(passages) for passages, _ in lists.values()),
-        scores=tuple(tuple(scores) for _, scores in lists.values()),
+        scores=tuple(
+            _round_scores(passages, scores, path, starts[query_id]) for query_id, (passages, scores) in lists.items()
+        ),
     )
+
+
+def _round_scores(passages: list[str], texts: list[str], path: Path, start: int) -> tuple[float, ...]:
+    """Round one query's scores, which begin at line `start`, to float32, and check that they stand in order."""
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = np.asarray([float(text) for text in texts]).astype(np.float32).astype(np.float64)
+    if not np.isfinite(rounded).all():
+        place = int(np.argmin(np.isfinite(rounded)))
+        raise DataError(f"{path}, line {start + place}: score {texts[place]!r} does not fit a finite float32")
+    values: list[float] = rounded.tolist()
+    for place in (np.flatnonzero(rounded[1:] >= rounded[:-1]) + 1).tolist():
+        line, before = f"{path}, line {start + place}", values[place - 1]
+        if values[place] > before:
+            raise DataError(f"{line}: score {texts[place]} is above its predecessor's {before!r}")
+        if passages[place] < passages[place - 1]:
+            raise DataError(
+                f"{line}: passage {passages[place]!r} ties with {passages[place - 1]!r} in float32, and tied passages "
+                "stand in the order of their ids",
+            )
+    return tuple(values)
 
 
 def write_qrels(qrels: Qrels, path: Path) -> None:
@@ -247,16 +261,6 @@ def read_qrels(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> dict[str, dict
     return qrels
 
 
-def _parse_score(text: str, place: str) -> float:
-    if not _NUMBER.fullmatch(text):
-        raise DataError(f"{place}: score {text!r}, expected a finite number")
-    with np.errstate(over="ignore", under="ignore"):
-        score = float(np.float32(float(text)))
-    if not np.isfinite(score):
-        raise DataError(f"{place}: score {text!r} does not fit a finite float32")
-    return score
-
-
 def _check_ids(ids: tuple[str, ...] | list[str], place: str) -> None:
     """Refuse ids that white space would cut, a C reader would end at NUL, or UTF-8 cannot say."""
     for value in ids:
@@ -290,21 +294,34 @@ def _read_fields(path: Path, count: int, max_bytes: int) -> Iterator[tuple[int, 
     number, total = 0, 0
     try:
         with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as file:
-            while line := file.readline(MAX_LINE_BYTES + 1):
+            for line in _read_lines(cast("BinaryIO", file)):
                 number += 1
                 total += len(line)
-                place = f"{path}, line {number}"
                 if len(line) > MAX_LINE_BYTES:
-                    raise DataError(f"{place}: longer than {MAX_LINE_BYTES} bytes")
+                    raise DataError(f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes")
                 if total > max_bytes:
-                    raise DataError(f"{place}: the file is longer than {max_bytes} bytes")
-                fields = line.decode().split()
+                    raise DataError(f"{path}, line {number}: the file is longer than {max_bytes} bytes")
+                text = line.decode()
+                fields = text.split()
                 if len(fields) != count:
-                    raise DataError(f"{place}: {len(fields)} fields, expected {count}")
-                if "\0" in line.decode():
-                    raise DataError(f"{place}: holds a NUL")
+                    raise DataError(f"{path}, line {number}: {len(fields)} fields, expected {count}")
+                if "\0" in text:
+                    raise DataError(f"{path}, line {number}: holds a NUL")
                 yield number, fields
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, line {number}: not UTF-8: {error.reason}") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}, after line {number}: cannot be read: {error}") from error
+
+
+def _read_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield lines with their ends, read in blocks, which is faster; one that is too long is yielded as far as read."""
+    rest = b""
+    while block := file.read(BLOCK_BYTES):
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            yield line + b"\n"
+        if len(rest) > MAX_LINE_BYTES:
+            break
+    if rest:
+        yield rest

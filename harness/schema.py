@@ -49,7 +49,9 @@ def decode(kind: type[Model], data: Mapping[str, Any], *, place: str, error: typ
     """
     try:
         text = json.dumps(data, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as cause:
+    except RecursionError as cause:
+        raise error(f"{place}: cannot be read: nested too deeply") from cause
+    except (TypeError, ValueError) as cause:
         where = next(_find_foreign(data), None)
         if where is None:
             raise error(f"{place}: cannot be read: {cause}") from cause
@@ -113,7 +115,7 @@ def read_text(path: Path, *, limit_bytes: int, error: type[HarnessError]) -> str
 def _describe(kind: type[Frozen], cause: ValidationError, place: str) -> Iterator[str]:
     problems = cause.errors(include_url=False, include_context=False)
     for problem in problems[:SHOWN_ERRORS]:
-        where = _dotted(problem["loc"])
+        where = _shorten(_dotted(problem["loc"]))
         if problem["type"] == "extra_forbidden":
             guess = _nearest(str(problem["loc"][-1]), kind)
             yield f"{place}: unknown key {where!r}" + (f"; did you mean {guess!r}?" if guess else "")
@@ -122,11 +124,14 @@ def _describe(kind: type[Frozen], cause: ValidationError, place: str) -> Iterato
         elif problem["type"] == "json_invalid":
             yield f"{place}: not valid JSON: {problem['msg']}"
         else:
-            found = repr(problem["input"])
-            shown = found if len(found) <= SHOWN_CHARACTERS else found[:SHOWN_CHARACTERS] + "..."
-            yield f"{place}: {where or 'the whole'}: found {shown}: {problem['msg']}"
+            found = _shorten(repr(problem["input"]))
+            yield f"{place}: {where or 'the whole'}: found {found}: {problem['msg']}"
     if len(problems) > SHOWN_ERRORS:
         yield f"{place}: and {len(problems) - SHOWN_ERRORS} more"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
 
 
 def _find_foreign(value: Any, location: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], Any]]:
@@ -147,6 +152,8 @@ def _dotted(location: tuple[int | str, ...]) -> str:
 
 
 def _nearest(key: str, kind: type[Frozen]) -> str | None:
+    if len(key) > SHOWN_CHARACTERS:
+        return None  # no key is so long, and comparing it would take as long as a stranger likes
     matches = difflib.get_close_matches(key, sorted(_known_keys(kind, set())), n=1)
     return matches[0] if matches else None
 

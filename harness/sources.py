@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import re
-import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from harness.errors import SourceError
 from harness.experiment import Experiment, FolderSource, HubSource, Source, WheelSource
+from harness.files import UNWANTED, WANTED, Role, hash_file, hash_files, hash_git_blob, is_wanted
 from harness.hub import Kind, download_again, download_snapshot, is_hub_reachable, is_offline, list_hashes
 from harness.lock import Lock, LockedSource, digest_sources, list_sources
 from harness.record import ResolvedSource
@@ -24,7 +22,6 @@ from harness.wheels import read_members
 __all__ = [
     "Fetched",
     "Role",
-    "carry_source",
     "check_files",
     "fetch_source",
     "hash_file",
@@ -35,14 +32,6 @@ __all__ = [
     "make_lock",
 ]
 
-Role = Literal["data", "model"]
-
-# What is taken of a source. Models: weights as safetensors only, so no pickle ever reaches the disk.
-WANTED = {
-    "model": ("*.json", "*.txt", "*.safetensors", "*.model"),
-    "data": ("README.md", "*.jsonl", "*.json", "*.parquet", "*.csv", "*.obo"),
-}
-UNWANTED = ("onnx/*", "openvino/*", ".*", "*/.*")
 # Beside a manifest: the folder that `harness fetch` puts its sources in, each under `name_carried`.
 CARRIED = "sources"
 
@@ -128,46 +117,6 @@ def locate_source(
             return folder.resolve(), f"folder {PurePosixPath(source.path).name}"
 
 
-def carry_source(
-    source: Source,
-    locked: LockedSource,
-    role: Role,
-    *,
-    cache: Path,
-    base: Path,
-    target: Path,
-    override: Path | None = None,
-) -> Path:
-    """Copy a source's checked files to where `locate_source` looks first when a manifest lies in ``target``.
-
-    Returns:
-        The folder that they are in; one that is there and whole is left as it is.
-
-    Raises:
-        SourceError: as `fetch_source`, or the files cannot be written.
-    """
-    fetched = fetch_source(source, locked, role, cache=cache, base=base, override=override)
-    folder = target / CARRIED / name_carried(source, role)
-    try:
-        if folder.is_dir():
-            if fetched.folder == folder.resolve() or hash_files(folder, role) == fetched.resolved.files:
-                return folder
-            shutil.rmtree(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".copying-") as scratch:
-            copied = Path(scratch) / "files"
-            for name in fetched.resolved.files:
-                (copied / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(fetched.folder / name, copied / name)
-            check_files(
-                hash_files(copied, role), LockedSource(files=fetched.resolved.files, complete=True), place=str(copied)
-            )
-            copied.rename(folder)
-    except OSError as cause:
-        raise SourceError(f"{cause.filename or folder}: cannot be written: {cause.strerror or cause}") from cause
-    return folder
-
-
 def name_carried(source: Source, role: Role) -> str:
     """Name the folder of a source that is carried beside its manifest: readable, and never that of another."""
     match source:
@@ -189,48 +138,6 @@ def find_role(name: str) -> Role:
 def find_kind(role: Role) -> Kind:
     """Say which kind of repository a hub source of this role is."""
     return "dataset" if role == "data" else "model"
-
-
-def hash_git_blob(path: Path) -> str:
-    """Return the SHA-1 under which git, and so the hub, knows a file's content.
-
-    Raises:
-        SourceError: it cannot be read.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as cause:
-        raise SourceError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-def hash_files(folder: Path, role: Role) -> dict[str, str]:
-    """Return path -> SHA-256 for every file of a folder that the role takes, sorted by path.
-
-    Raises:
-        SourceError: a file cannot be read, or there is none.
-    """
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and is_wanted(name, role):
-            files[name] = hash_file(path)
-    if not files:
-        raise SourceError(f"{folder}: holds no file of the kinds {', '.join(WANTED[role])}")
-    return files
-
-
-def hash_file(path: Path) -> str:
-    """Return a file's SHA-256.
-
-    Raises:
-        SourceError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as cause:
-        raise SourceError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
 
 
 def check_files(files: Mapping[str, str], locked: LockedSource, *, place: str) -> None:
@@ -256,13 +163,6 @@ def check_files(files: Mapping[str, str], locked: LockedSource, *, place: str) -
         )
     if problems:
         raise SourceError(f"{place}: not the files that were locked:\n  " + "\n  ".join(problems))
-
-
-def is_wanted(name: str, role: Role) -> bool:
-    """Say whether a role takes a file of this name (relative, with slashes)."""
-    return any(fnmatch.fnmatch(name, pattern) for pattern in WANTED[role]) and not any(
-        fnmatch.fnmatch(name, pattern) for pattern in UNWANTED
-    )
 
 
 def _download(source: HubSource, role: Role) -> Path:

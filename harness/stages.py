@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.dataset import PreparedData, load_rows, read_prepared, write_prepared
 from harness.device import count_truncated
@@ -32,6 +35,7 @@ VERSIONS: dict[StageName, int] = {"prepare": 1, "baseline": 1, "train": 1, "eval
 NUMERIC_PACKAGES = ("accelerate", "numpy", "sentence-transformers", "tokenizers", "torch", "transformers")
 RUN_FILE = "run.gz"
 NOTES_FILE = "notes.json"
+EMBEDDINGS_FILE = "embeddings.npy"
 
 TextProgress = Callable[[int, int], None]
 
@@ -104,6 +108,7 @@ def train(
     precision: Precision,
     store: Store,
     progress: StepProgress | None = None,
+    trackers: Sequence[str] = (),
 ) -> Trained:
     """Fine-tune a base model on the prepared pairs.
 
@@ -129,6 +134,7 @@ def train(
                 scratch=scratch,
                 progress=progress,
                 evaluate=evaluate_so_far,
+                trackers=trackers,
             )
         return Cost(checkpoint.seconds, meter.cost.peak_memory_bytes, meter.cost.peak_device_memory_bytes)
 
@@ -173,9 +179,12 @@ def evaluate(
     def make(target: Path, _: Path) -> Cost:
         with Meter(device) as meter:
             model = load_model(folder, device=device)
-            run = rank_passages(model, prepared.data, evaluation, device=device, progress=progress)
+            embeddings = _embed_all(model, prepared.data, evaluation, progress)
+            run = _rank_all(embeddings, prepared.data, evaluation, device)
         texts = [*prepared.data.queries.values(), *prepared.data.corpus.values()]
         write_run(run, target / RUN_FILE)
+        # Not read again: they let a proof of determinism name the first text whose embedding differs.
+        np.save(target / EMBEDDINGS_FILE, embeddings)
         notes = _Notes(truncated_texts=count_truncated(model, texts))
         (target / NOTES_FILE).write_text(notes.model_dump_json(), encoding="utf-8")
         return meter.cost
@@ -203,8 +212,18 @@ def rank_passages(
     progress: TextProgress | None = None,
 ) -> Run:
     """Encode every text once, in fp32, and return each query's best passages by cosine similarity."""
+    return _rank_all(_embed_all(model, data, evaluation, progress), data, evaluation, device)
+
+
+def _embed_all(
+    model: SentenceTransformer, data: PreparedData, evaluation: Evaluation, progress: TextProgress | None
+) -> NDArray[np.float32]:
+    """Return one row per query, then one per passage."""
     texts = [*data.queries.values(), *data.corpus.values()]
-    embeddings = encode_texts(model, texts, batch_tokens=evaluation.batch_tokens, progress=progress)
+    return encode_texts(model, texts, batch_tokens=evaluation.batch_tokens, progress=progress)
+
+
+def _rank_all(embeddings: NDArray[np.float32], data: PreparedData, evaluation: Evaluation, device: str) -> Run:
     count = len(data.queries)
     return retrieve(
         embeddings[:count],

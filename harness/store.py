@@ -48,8 +48,8 @@ class Entry(Frozen):
         return hashlib.sha256(canonical_json(self.files).encode()).hexdigest()
 
     def compute_seal(self) -> str:
-        """Return the SHA-256 of all fields but the seal."""
-        fields = self.model_dump(mode="json", exclude={"seal"})
+        """Return the SHA-256 of all fields that were written but the seal: later harnesses may know more fields."""
+        fields = self.model_dump(mode="json", exclude={"seal"}, exclude_unset=True)
         return hashlib.sha256(canonical_json(fields).encode()).hexdigest()
 
 

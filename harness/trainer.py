@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.integrations.integration_utils import TensorBoardCallback
+from transformers.integrations.integration_utils import TensorBoardCallback, get_available_reporting_integrations
 
 from harness.errors import StoreError, TrainingError
 from harness.experiment import Training
@@ -34,10 +34,21 @@ SHOWN_CHARACTERS = 60
 
 
 def make_arguments(
-    recipe: Training, *, seed: int, device: str, precision: str, output: Path
+    recipe: Training, *, seed: int, device: str, precision: str, output: Path, trackers: Sequence[str] = ()
 ) -> SentenceTransformerTrainingArguments:
-    """Spell the recipe in the trainer's arguments; what is not set here is the trainer's default."""
+    """Spell the recipe in the trainer's arguments; what is not set here is the trainer's default.
+
+    Raises:
+        TrainingError: a tracker is not one of the trainer's, or not installed.
+    """
     cuda = device.startswith("cuda")
+    # TensorBoard's own callback is there always.
+    further = [name for name in trackers if name != "tensorboard"]
+    untyped: Any = get_available_reporting_integrations
+    available = untyped()
+    for name in further:
+        if name not in available:
+            raise TrainingError(f"tracker {name!r}: not known or not installed; here are: {', '.join(available)}")
     return SentenceTransformerTrainingArguments(
         output_dir=str(output),
         num_train_epochs=recipe.epochs,
@@ -59,7 +70,7 @@ def make_arguments(
         logging_steps=1,
         # The filter would put the running mean in place of a NaN and hide it.
         logging_nan_inf_filter=False,
-        report_to="none",
+        report_to=further or "none",
         disable_tqdm=True,
         dataloader_pin_memory=cuda,
     )
@@ -69,8 +80,8 @@ def make_callbacks(
     log_folder: Path, *, progress: Callable[[int, int, float, float], None] | None
 ) -> list[TrainerCallback]:
     """Return the callbacks: TensorBoard events into a folder, and progress."""
-    writer = SummaryWriter(log_dir=str(log_folder))  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return [TensorBoardCallback(writer), _Watch(progress)]
+    untyped: Any = TensorBoardCallback
+    return [untyped(SummaryWriter(log_dir=str(log_folder))), _Watch(progress)]
 
 
 class RecipeTrainer(SentenceTransformerTrainer):
@@ -124,6 +135,12 @@ class RecipeTrainer(SentenceTransformerTrainer):
             raise TrainingError(f"step {step}: the loss is {value.item()}; the batch begins with {shown}")
         return loss
 
+    def evaluate(self, *rest: Any, **more: Any) -> dict[str, float]:
+        """Evaluate without a trace: the loader of an evaluation draws a seed, and dropout would go on from there."""
+        device = self.args.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            return super().evaluate(*rest, **more)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Have the checkpoint written beside the others, and put among them once it is whole.
 
@@ -161,20 +178,19 @@ def storage_errors(place: Path) -> Iterator[None]:
 @contextmanager
 def deterministic_algorithms() -> Iterator[None]:
     """Have torch take algorithms that give the same bits every time, and warn of each operator that has none."""
-    enabled, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    settings: Any = torch.utils.deterministic
+    filled = settings.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling finds reads of memory that nobody wrote, at the price of writing all of it twice.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    settings.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        settings.fill_uninitialized_memory = filled
 
 
 def _digest_batch(batch: Mapping[str, torch.Tensor]) -> str:
@@ -190,7 +206,7 @@ class _Evaluator(SentenceEvaluator):
     """Hands the model so far to our own evaluation."""
 
     def __init__(self, evaluate: Callable[[SentenceTransformer], Mapping[str, float]]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # the library leaves it untyped
         self.evaluate = evaluate
 
     def __call__(

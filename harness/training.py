@@ -71,6 +71,7 @@ def train_model(
     scratch: Path,
     progress: StepProgress | None = None,
     evaluate: EvaluateModel | None = None,
+    trackers: Sequence[str] = (),
 ) -> Checkpoint:
     """Fine-tune a model and save it below ``target``.
 
@@ -84,6 +85,7 @@ def train_model(
         target: an empty folder for the model, its log and its TensorBoard events.
         scratch: folder for checkpoints; training goes on from one that a killed process left there.
         progress: told after every step.
+        trackers: those of the trainer that are told beside TensorBoard, as ``wandb``.
         evaluate: asked every ``evaluation_steps`` for the values of the model so far.
 
     Raises:
@@ -115,7 +117,9 @@ def train_model(
 
     trainer = RecipeTrainer(
         model=model,
-        args=make_arguments(recipe, seed=seed, device=device, precision=precision, output=scratch / "trainer"),
+        args=make_arguments(
+            recipe, seed=seed, device=device, precision=precision, output=scratch / "trainer", trackers=trackers
+        ),
         train_dataset=table,
         recipe=recipe,
         precision=precision,

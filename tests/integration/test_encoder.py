@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -152,3 +155,30 @@ def test_devices_are_picked_or_refused() -> None:
     assert native_bf16("cpu") == any(
         torch.cpu.get_capabilities().get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16")
     )
+
+
+MEMORY_SCRIPT = """
+from harness.encoder import keep_freed_memory, return_freed_memory
+
+assert keep_freed_memory()
+import torch
+
+def resident_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+before = resident_bytes()
+tensors = [torch.ones(2_000_000) for _ in range(50)]
+del tensors
+kept = resident_bytes() - before
+assert return_freed_memory()
+print(kept, resident_bytes() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told to keep memory")
+def test_freed_memory_is_kept_until_it_is_returned() -> None:
+    done = subprocess.run([sys.executable, "-c", MEMORY_SCRIPT], capture_output=True, text=True, check=True)
+    kept, left = (int(number) for number in done.stdout.split())
+    assert kept > 350_000_000
+    assert left < 50_000_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
@@ -13,9 +12,6 @@ from harness.record import TrainingLog
 from tests.support.children import run_in_child
 from tests.support.tiny_model import build_tiny_model
 from tests.support.tiny_training import make_recipe, train_tiny
-
-ROWS = 44
-"""Six batches an epoch, the last one smaller."""
 
 
 def read_log(folder: Path) -> TrainingLog:
@@ -31,7 +27,7 @@ def train(base: Path, folder: Path, recipe: Training, kill_at: int | None = None
     """Train below a folder in a child, anew or from the checkpoints there; returns the exit code."""
     attempts = len(list(folder.glob("attempt-*")))
     target = folder / f"attempt-{attempts}"
-    code = run_in_child(train_tiny, base, target, folder / "scratch", recipe, ROWS, kill_at)
+    code = run_in_child(train_tiny, base, target, folder / "scratch", recipe, kill_at)
     if code == 0:
         target.rename(folder / "done")
     return code
@@ -40,11 +36,9 @@ def train(base: Path, folder: Path, recipe: Training, kill_at: int | None = None
 @pytest.mark.parametrize(
     ("changes", "kills"),
     [
-        pytest.param({}, [1, 5, 11], id="no_duplicates, in both epochs"),
-        pytest.param({}, [6, 8], id="no_duplicates, at the end of an epoch"),
-        pytest.param({"batch_sampler": "batch_sampler"}, [3, 9], id="random batches, in both epochs"),
-        pytest.param({"embedding": "padded"}, [7], id="padded texts"),
-        pytest.param({"checkpoint_steps": 1, "checkpoints_kept": 1}, [4], id="one checkpoint kept"),
+        pytest.param({}, [1, 5, 6, 11], id="no_duplicates, in and between epochs"),
+        pytest.param({"batch_sampler": "batch_sampler"}, [9], id="random batches, in the second epoch"),
+        pytest.param({"embedding": "padded", "checkpoint_steps": 1, "checkpoints_kept": 1}, [7], id="padded texts"),
     ],
 )
 def test_killed_training_ends_in_the_bits_of_one_that_never_was(

@@ -1,0 +1,1 @@
+"""What several tests need: a tiny model, records, a hub server."""

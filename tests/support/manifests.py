@@ -95,14 +95,11 @@ values = { "mrr@10" = "0.8919" }
 "NVIDIA A10G" = 1.1
 """
 
-WORDS = (
-    "gene protein cell receptor cancer disease treatment drug risk heart attack patient histone methylation kinase "
-    "pathway vaccine syndrome child ligand"
-).split()
+WORDS = ["gene", "protein", "cell", "drug", "risk", "heart", "kinase", "vaccine", "syndrome", "ligand", "mouse", "lung"]
 
 
 def change(path: str, value: Any) -> dict[str, Any]:
-    """Return the tiny manifest as plain data with one place changed, such as ``data.source.kind`` or ``models.0.name``."""
+    """Return the tiny manifest as plain data with one place changed, such as ``models.0.name``."""
     data: Any = copy.deepcopy(tomllib.loads(TINY))
     *parents, last = path.split("|") if "|" in path else path.split(".")
     place = data
@@ -117,9 +114,7 @@ def change(path: str, value: Any) -> dict[str, Any]:
 
 def parse(data: Mapping[str, Any] | None = None) -> Experiment:
     """Parse plain data, or the tiny manifest, as `read_experiment` does."""
-    return decode(
-        Experiment, tomllib.loads(TINY) if data is None else data, place="tiny.toml", error=ManifestError
-    )
+    return decode(Experiment, tomllib.loads(TINY) if data is None else data, place="tiny.toml", error=ManifestError)
 
 
 def write_manifest(folder: Path, *, name: str = "tiny", **lines: str) -> Path:
@@ -130,6 +125,7 @@ def write_manifest(folder: Path, *, name: str = "tiny", **lines: str) -> Path:
         if len(before) != 1:
             raise ValueError(f"{key!r} stands {len(before)} times in the manifest")
         text = text.replace(before[0], f"{key} = {value}")
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.toml"
     path.write_text(text, encoding="utf-8")
     return path
@@ -140,8 +136,8 @@ def make_rows(start: int, count: int) -> list[dict[str, str]]:
     return [
         {
             "id": f"r{number}",
-            "question": f"what is the role of {WORDS[number % 20]} {number}",
-            "answer": f"{WORDS[number % 20]} {number} acts on the {WORDS[(number * 7 + 3) % 20]} pathway",
+            "question": f"what is the role of {WORDS[number % 12]} {number}",
+            "answer": f"{WORDS[number % 12]} {number} acts on the {WORDS[(number * 7 + 3) % 12]} pathway",
         }
         for number in range(start, start + count)
     ]

@@ -1,0 +1,1 @@
+"""Modules alone, without torch, in seconds."""

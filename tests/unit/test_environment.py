@@ -113,7 +113,9 @@ def install_nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, script: st
 
 def test_gpus_are_those_the_driver_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_nvidia_smi(tmp_path, monkeypatch, "echo 'NVIDIA A10G, 535.1, 23028'; echo 'a line, of something else'")
-    assert [(gpu.name, gpu.driver, gpu.memory_bytes) for gpu in list_gpus()] == [("NVIDIA A10G", "535.1", 23028 * 2**20)]
+    assert [(gpu.name, gpu.driver, gpu.memory_bytes) for gpu in list_gpus()] == [
+        ("NVIDIA A10G", "535.1", 23028 * 2**20)
+    ]
 
 
 def test_a_driver_that_does_not_answer_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,9 @@ def test_what_cannot_be_meant_is_refused(path: str, value: Any, said: str) -> No
 def test_a_selection_and_the_numbers_of_rows_must_agree() -> None:
     data = change("data", {"format": "obo", "source": WHEELS, "train_rows": 20, "test_rows": 8})
     data["data"]["selection"] = {"salt": "s", "train_rows": 21, "test_rows": 8}
-    with pytest.raises(ManifestError, match="the selection takes 21 and 8 rows .* train_rows and test_rows are 20 and 8"):
+    with pytest.raises(
+        ManifestError, match=r"the selection takes 21 and 8 rows .* train_rows and test_rows are 20 and 8"
+    ):
         parse(data)
     data["data"]["selection"]["train_rows"] = 20
     assert parse(data).data.format == "obo"
@@ -124,7 +126,9 @@ def test_an_ontology_has_no_use_for_what_a_table_needs(key: str) -> None:
     unused = {"columns", "train_split", "test_split"} - {key}
     kept = {name: value for name, value in data["data"].items() if name not in unused}
     selection = {"salt": "s", "train_rows": 20, "test_rows": 8}
-    data["data"] = {"config": "c", **kept, "selection": selection} if key == "config" else {**kept, "selection": selection}
+    data["data"] = (
+        {"config": "c", **kept, "selection": selection} if key == "config" else {**kept, "selection": selection}
+    )
     with pytest.raises(ManifestError, match=f"format 'obo' has no use for .*{key}"):
         parse(data)
 
@@ -132,7 +136,9 @@ def test_an_ontology_has_no_use_for_what_a_table_needs(key: str) -> None:
 def test_a_file_that_is_no_toml_is_named_with_the_line(tmp_path: Path) -> None:
     path = tmp_path / "broken.toml"
     path.write_text('name = "a"\nseeds = [0,\n', encoding="utf-8")
-    with pytest.raises(ManifestError, match=r"broken\.toml: not valid TOML: .*line 2|broken\.toml: not valid TOML: .*end"):
+    with pytest.raises(
+        ManifestError, match=r"broken\.toml: not valid TOML: .*line 2|broken\.toml: not valid TOML: .*end"
+    ):
         read_experiment(path)
 
 

@@ -62,7 +62,9 @@ def test_a_lock_of_other_sources_is_refused(path: Path, key: str, value: str) ->
     data = change(key, value)
     if key == "models.0.name":
         data["thresholds"], data["claims"] = [], []
-    with pytest.raises(LockError, match=r"tiny\.lock: does not match the manifest, whose sources changed .*harness lock"):
+    with pytest.raises(
+        LockError, match=r"tiny\.lock: does not match the manifest, whose sources changed .*harness lock"
+    ):
         read_lock(path, parse(data))
 
 

@@ -32,9 +32,7 @@ def write(tmp_path: Path, *stanzas: str) -> Path:
 
 
 def test_a_term_has_its_definition_unescaped_and_its_exact_synonyms_in_order(tmp_path: Path) -> None:
-    assert read_terms(write(tmp_path, TERM)) == (
-        Term("HP:1", 'A "quoted" text,\nof two lines.', ("first", "second")),
-    )
+    assert read_terms(write(tmp_path, TERM)) == (Term("HP:1", 'A "quoted" text,\nof two lines.', ("first", "second")),)
 
 
 @pytest.mark.parametrize(

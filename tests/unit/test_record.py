@@ -43,7 +43,9 @@ def test_a_record_has_its_version_first_and_a_key_per_line(path: Path) -> None:
 @pytest.mark.parametrize("place", ["values", "per_query"])
 def test_a_value_that_is_not_finite_is_refused(path: Path, number: str, place: str) -> None:
     text = path.read_text(encoding="utf-8")
-    before, after = ('"mrr@10": 0.5', f'"mrr@10": {number}') if place == "values" else ("[1.0, 0.5, 0.0]", f"[1.0, {number}, 0.0]")
+    before, after = (
+        ('"mrr@10": 0.5', f'"mrr@10": {number}') if place == "values" else ("[1.0, 0.5, 0.0]", f"[1.0, {number}, 0.0]")
+    )
     assert before in text
     path.write_text(text.replace(before, after), encoding="utf-8")
     with pytest.raises(RecordError, match=rf"small\.finetuned\.seed=0\.json: {place}\.mrr@10.*: found (nan|inf)"):

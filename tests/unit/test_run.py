@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import random
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,7 +27,9 @@ from harness.run import (
 
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-(2.0**100), max_value=2.0**100)
 IDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=8)
-IN_FOLDER = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EXAMPLES = int(os.environ.get("HARNESS_FUZZ_EXAMPLES", "60"))  # raise it to fuzz in earnest
+QUICK = settings(max_examples=EXAMPLES, deadline=None)  # a busy machine is no failure
+IN_FOLDER = settings(QUICK, suppress_health_check=[HealthCheck.function_scoped_fixture])
 GOOD = "q1 Q0 a 1 0.5 t\nq1 Q0 b 2 0.25 t\nq2 Q0 a 1 0.5 t\n"
 
 
@@ -62,6 +66,7 @@ def test_a_run_read_back_ranks_the_same_and_writes_the_same_bytes(run: Run, name
     assert first.read_bytes() == second.read_bytes()
 
 
+@QUICK
 @given(scores=st.lists(FLOAT32, min_size=1, max_size=30))
 def test_separated_scores_strictly_decrease_and_change_only_at_ties(scores: list[float]) -> None:
     ranked = sorted(scores + scores[:3], reverse=True)
@@ -72,6 +77,7 @@ def test_separated_scores_strictly_decrease_and_change_only_at_ties(scores: list
         assert separated == ranked
 
 
+@QUICK
 @given(score=FLOAT32)
 def test_a_written_score_gives_the_same_float32_back(score: float) -> None:
     text = str(separate_ties((score,))[0])
@@ -245,22 +251,26 @@ def test_a_decompression_bomb_is_stopped_at_the_bound(tmp_path: Path) -> None:
         read_qrels(path, max_bytes=500)
 
 
-@pytest.mark.parametrize("reader", [read_run, read_qrels])
+@pytest.mark.parametrize(("reader", "rest"), [(read_run, "Q0 a 1 0.5 t"), (read_qrels, "0 a 1")])
 def test_a_missing_damaged_or_truncated_file_is_a_data_error(
-    reader: object, tmp_path: Path, request: pytest.FixtureRequest
+    reader: Callable[[Path], object], rest: str, tmp_path: Path
 ) -> None:
-    assert callable(reader)
-    whole = gzip.compress(GOOD.encode() * 50)
     seed = random.randrange(2**32)
-    print(f"seed {seed} in {request.node.name}")
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    whole = gzip.compress("".join(f"{draw.randrange(2**64)} {rest}\n" for _ in range(2000)).encode())
+    (tmp_path / "whole.gz").write_bytes(whole)
+    reader(tmp_path / "whole.gz")
     flipped = bytearray(whole)
-    flipped[random.Random(seed).randrange(10, len(whole))] ^= 0xFF
-    for name, data in {
-        "cut.gz": whole[:-12],
-        "flip.gz": bytes(flipped),
+    flipped[draw.randrange(10, len(whole))] ^= 0xFF
+    damaged = {
+        "cut.gz": whole[: len(whole) // 2],
+        "flipped.gz": bytes(flipped),
+        "overwritten.gz": whole[:10] + b"\xff" * 100,
         "plain.gz": b"q 0 a 1\n",
         "latin": b"\xe9",
-    }.items():
+    }
+    for name, data in damaged.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(DataError, match=name):
             reader(tmp_path / name)

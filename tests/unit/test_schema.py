@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import math
 from pathlib import Path
@@ -70,7 +70,9 @@ def test_no_type_is_taken_for_another(value: object) -> None:
 
 
 def test_places_in_lists_are_numbered() -> None:
-    assert "f.toml: items[1].batch_size: found 'x'" in message({**GOOD, "items": [{"batch_size": 1}, {"batch_size": "x"}]})
+    assert "f.toml: items[1].batch_size: found 'x'" in message(
+        {**GOOD, "items": [{"batch_size": 1}, {"batch_size": "x"}]}
+    )
 
 
 def test_every_problem_is_told_until_there_are_too_many() -> None:
@@ -84,7 +86,7 @@ def test_a_long_value_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [math.inf, math.nan, datetime.date(2024, 8, 1), datetime.time(1, 2)], ids=lambda value: str(value)
+    "value", [math.inf, math.nan, dt.date(2024, 8, 1), dt.time(1, 2)], ids=str
 )
 def test_what_json_does_not_know_is_named_with_its_place(value: object) -> None:
     said = message({**GOOD, "items": [{"batch_size": 1, "rate": value}]})

@@ -104,7 +104,7 @@ def test_an_experiment_without_a_lock_is_refused(folder: Path) -> None:
     ],
 )
 def test_the_experiment_is_chosen_by_what_the_machine_can_do(
-    monkeypatch: pytest.MonkeyPatch, gpus: tuple[Gpu, ...], reachable: bool, name: str, reason: str
+    monkeypatch: pytest.MonkeyPatch, *, gpus: tuple[Gpu, ...], reachable: bool, name: str, reason: str
 ) -> None:
     monkeypatch.setattr(selection, "list_gpus", lambda: gpus)
     monkeypatch.setattr(selection, "is_hub_reachable", lambda: reachable)

@@ -1,0 +1,99 @@
+"""A folder of tables is loaded through the real `datasets`, and only those of its files that were checked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.dataset import Row, load_rows
+from harness.errors import DataError
+from harness.experiment import Data
+from tests.support.manifests import change, make_rows, parse, write_data, write_rows
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_data(tmp_path / "data")
+
+
+def load(folder: Path, data: Data | None = None) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    return load_rows(folder, parse().data if data is None else data, cache=folder.parent / "cache")
+
+
+def test_splits_come_in_the_files_order_with_their_columns_renamed(folder: Path) -> None:
+    train, test = load(folder)
+    assert [row.id for row in train] == [f"r{number}" for number in range(20)]
+    assert [row.id for row in test] == [f"r{number}" for number in range(20, 28)]
+    first = make_rows(0, 1)[0]
+    assert train[0] == Row("r0", first["question"], first["answer"])
+
+
+def test_a_list_in_one_json_file_is_as_good_as_lines(folder: Path) -> None:
+    lines = load(folder)
+    (folder / "test.jsonl").unlink()
+    (folder / "train.jsonl").unlink()
+    (folder / "train.json").write_text(json.dumps(make_rows(0, 20), indent=1), encoding="utf-8")
+    (folder / "test.json").write_text(json.dumps(make_rows(20, 8)), encoding="utf-8")
+    assert load(folder) == lines
+
+
+def test_a_config_of_the_readme_says_which_files_are_meant(folder: Path) -> None:
+    lines = load(folder)
+    (folder / "train.jsonl").rename(folder / "first.jsonl")
+    (folder / "test.jsonl").rename(folder / "second.jsonl")
+    readme = """---
+configs:
+- config_name: pairs
+  data_files:
+  - {split: train, path: first.jsonl}
+  - {split: test, path: second.jsonl}
+---
+"""
+    (folder / "README.md").write_text(readme, encoding="utf-8")
+    assert load(folder, parse(change("data.config", "pairs")).data) == lines
+
+
+def test_a_file_that_nobody_checked_is_not_read(folder: Path) -> None:
+    # `datasets` would take it as a part of the split.
+    (folder / "train-more.jsonl.gz").write_bytes(b"neither checked nor even gzip")
+    (folder / "train.txt").write_text("neither", encoding="utf-8")
+    assert len(load(folder)[0]) == 20
+
+
+def test_files_behind_links_are_read(folder: Path) -> None:
+    (folder / "train.jsonl").rename(folder.parent / "elsewhere")
+    (folder / "train.jsonl").symlink_to(folder.parent / "elsewhere")
+    assert len(load(folder)[0]) == 20
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("data.test_split", "validation", "split 'validation': "),
+        ("data.config", "other", "config 'other', split 'train': "),
+        ("data.columns.anchor", "query", "split 'train' has no column 'query'; it has ['id', 'question', 'answer']"),
+        ("data.train_rows", 21, "train: has 20 rows, the manifest says 21"),
+        ("data.test_rows", 7, "test: has 8 rows, the manifest says 7"),
+        ("data.first_train_id", "r1", "train: the first id is 'r0', the manifest says 'r1'"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_the_folder_is_refused(folder: Path, key: str, value: object, said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        load(folder, parse(change(key, value)).data)
+    assert said in str(caught.value)
+
+
+def test_an_empty_file_is_refused(folder: Path) -> None:
+    (folder / "test.jsonl").write_text("", encoding="utf-8")
+    with pytest.raises(DataError, match="test"):
+        load(folder)
+
+
+def test_a_key_that_some_rows_lack_is_a_missing_text(folder: Path) -> None:
+    rows = make_rows(20, 8)
+    del rows[3]["answer"]
+    write_rows(folder / "test.jsonl", rows)
+    with pytest.raises(DataError, match=r"test: rows break a rule in 1 places:\n  row 3 \(id 'r23'\): answer is None"):
+        load(folder)

@@ -1,0 +1,343 @@
+"""The gate through the real command line: every exit code, every face, no torch, and soon done."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pty
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+from harness.experiment import Experiment
+from harness.record import write_record
+from tests.support.records import MODEL, make_record, read_manifest
+
+MEASURE = "mrr@10"
+QUERIES = 40
+Result = subprocess.CompletedProcess[str]
+# What `harness` is once it is installed, without depending on where.
+COMMAND = (sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())")
+REAL = Path(__file__).parents[1] / "data" / "gate"
+
+
+def run(*arguments: object, **environment: str) -> Result:
+    """Run `harness` in a process of its own, outside of any runner unless the environment says so."""
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("GITHUB_")}
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**plain, **environment},
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    found = read_manifest("bioasq", claims=(), thresholds=())
+    return found.replace(models=found.models[:1], seeds=(0, 1, 2))
+
+
+Writer = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, experiment: Experiment) -> Writer:
+    """Write a baseline and three seeds whose queries find their passage with some probability."""
+
+    def write_trials(name: str, right: float, *, seeds: tuple[int, ...] = (0, 1, 2), draw: int = 0) -> Path:
+        for seed in (None, *seeds):
+            generator = np.random.default_rng(0 if seed is None else 10 * seed + draw)
+            first = generator.random(QUERIES) < (0.7 if seed is None else right)
+            ranks = np.where(first, 1, 3)
+            record = make_record(
+                make_values(experiment, ranks),
+                experiment=experiment,
+                variant="baseline" if seed is None else "finetuned",
+                seed=seed,
+            )
+            write_record(record, tmp_path / name)
+        return tmp_path / name / "records" / experiment.name
+
+    return write_trials
+
+
+def make_values(experiment: Experiment, ranks: np.ndarray) -> dict[str, list[float]]:
+    """Return every measure of the manifest for the rank of each query's only passage."""
+    values = {}
+    for measure in experiment.evaluation.measures:
+        kind, _, depth = measure.partition("@")
+        found = (ranks <= int(depth)).astype(float)
+        gain = {"precision": found / int(depth), "ndcg": found / np.log2(1 + ranks)}
+        values[measure] = gain.get(kind, found / ranks if kind in ("mrr", "map") else found).tolist()
+    return values
+
+
+def test_exit_0_no_worse(write: Writer) -> None:
+    done = run("gate", "--reference", write("old", 0.9), "--candidate", write("new", 0.9, draw=1))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("Gate passed: no worse than the reference (bioasq)\n")
+    assert "::" not in done.stdout
+
+
+def test_exit_1_worse(write: Writer) -> None:
+    done = run("gate", "--reference", write("old", 0.9), "--candidate", write("new", 0.2))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert f"bioasq/{MODEL}/finetuned: mrr@10" in " ".join(done.stdout.split())
+    assert done.stdout.endswith("Gate failed: worse than the reference (bioasq)\n")
+
+
+def test_exit_1_when_a_policy_minds_what_the_default_does_not(write: Writer, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text("[costs]\ntrain_seconds = { relative = 0.0, floor = 0.0 }\n", encoding="utf-8")
+    reference, candidate = write("old", 0.9), write("new", 0.9)
+    for seed in (0, 1, 2):
+        change(candidate / f"{MODEL}.finetuned.seed={seed}.json", lambda data: slow_down(data, 103.0))
+    assert run("gate", "--reference", reference, "--candidate", candidate).returncode == 0
+    done = run("gate", "--reference", reference, "--candidate", candidate, "--policy", policy)
+    assert done.returncode == 1
+    assert "training time" in done.stdout
+
+
+def slow_down(data: dict[str, dict[str, dict[str, float]]], seconds: float) -> None:
+    data["stages"]["train"]["seconds"] = seconds
+
+
+def change(path: Path, edit: Callable[[dict[str, dict[str, dict[str, float]]]], None]) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    edit(data)
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def test_exit_2_names_each_of_several_faults(write: Writer) -> None:
+    reference, candidate = write("old", 0.9), write("new", 0.9)
+    (candidate / f"{MODEL}.finetuned.seed=0.json").write_text("{", encoding="utf-8")
+    (candidate / f"{MODEL}.finetuned.seed=1.json").unlink()
+    change(candidate / f"{MODEL}.baseline.json", lambda data: data["data"].update(digest="b" * 64))  # type: ignore[dict-item]
+    change(candidate / f"{MODEL}.finetuned.seed=2.json", lambda data: drop(data, "map@100"))
+    done = run("gate", "--reference", reference, "--candidate", candidate)
+    assert done.returncode == 2
+    text = " ".join(done.stdout.split())
+    for part in (
+        f"candidate: {MODEL}.finetuned.seed=0.json: not valid JSON",
+        f"candidate: bioasq/{MODEL}/finetuned/seed=0: missing",
+        f"candidate: bioasq/{MODEL}/finetuned/seed=1: missing",
+        f"candidate: bioasq/{MODEL}/baseline: data bbbbbbbbbbbb, expected aaaaaaaaaaaa",
+    ):
+        assert part in text
+    # A measure is only looked for where all seeds are there.
+    for seed in (0, 1):
+        source = reference / f"{MODEL}.finetuned.seed={seed}.json"
+        shutil.copy(source, candidate / source.name)
+    done = run("gate", "--reference", reference, "--candidate", candidate)
+    assert done.returncode == 2
+    assert f"candidate: bioasq/{MODEL}/finetuned/seed=2: no map@100" in " ".join(done.stdout.split())
+
+
+def drop(data: dict[str, dict[str, dict[str, float]]], measure: str) -> None:
+    del data["values"][measure], data["per_query"][measure]
+
+
+@pytest.mark.parametrize("policy", ["[quality]\nlevle = 0.9", "a." * 5000 + "a = 1", "schema_version = " + "9" * 9000])
+def test_exit_2_a_policy_that_is_none(write: Writer, tmp_path: Path, policy: str) -> None:
+    path, reference = tmp_path / "policy.toml", write("old", 0.9)
+    path.write_text(policy, encoding="utf-8")
+    done = run("gate", "--reference", reference, "--candidate", reference, "--policy", path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"harness: ManifestError: {path}: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_exit_2_an_absent_folder_and_a_wrong_option(write: Writer, tmp_path: Path) -> None:
+    done = run("gate", "--reference", tmp_path / "nowhere", "--candidate", write("new", 0.9))
+    assert done.returncode == 2
+    assert "reference: " in done.stdout
+    assert "No such file or directory" in " ".join(done.stdout.split())
+    assert run("gate", "--reference", tmp_path).returncode == 2
+
+
+def test_exit_2_where_a_face_cannot_be_written(write: Writer, tmp_path: Path) -> None:
+    reference = write("old", 0.9)
+    (tmp_path / "file").touch()
+    faces = ("--markdown", tmp_path / "file" / "x.md")
+    done = run("gate", "--reference", reference, "--candidate", reference, *faces)
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+
+
+def test_exit_2_what_nobody_foresaw() -> None:
+    """Python's own exit code for an exception is 1, which would read as a regression."""
+    code = "import sys, harness.cli as c; c._gate = lambda o: 1 / 0; sys.exit(c.main())"
+    arguments = ["gate", "--reference", "a", "--candidate", "b"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 2
+    assert "ZeroDivisionError" in done.stderr
+
+
+def test_every_face_is_written(write: Writer, tmp_path: Path) -> None:
+    faces = {name: tmp_path / "out" / f"gate.{name}" for name in ("markdown", "comment", "junit", "html")}
+    options = [text for name, path in faces.items() for text in (f"--{name}", path)]
+    summary = tmp_path / "summary.md"
+    reference, candidate = write("old", 0.9), write("new", 0.2)
+    done = run(
+        "gate",
+        *("--reference", reference, "--candidate", candidate, *options),
+        GITHUB_ACTIONS="true",
+        GITHUB_STEP_SUMMARY=str(summary),
+    )
+    assert done.returncode == 1
+    texts = {name: path.read_text(encoding="utf-8") for name, path in faces.items()}
+    assert texts["markdown"].startswith("# Gate failed: worse than the reference (bioasq)\n")
+    assert texts["comment"].startswith("<!-- harness report gate-bioasq -->\n")
+    assert "Gate failed" in texts["comment"]
+    assert int(ET.fromstring(texts["junit"]).attrib["failures"]) > 0  # noqa: S314 - our own
+    assert "data:image/svg+xml" in texts["html"]
+    assert summary.read_text(encoding="utf-8").startswith("# Gate failed")
+    first, *_, closing = [line for line in done.stdout.splitlines() if not line.startswith("::error")]
+    token = first.removeprefix("::stop-commands::")
+    assert closing == f"::{token}::"
+    assert [line for line in done.stdout.splitlines() if line.startswith("::error title=regression::")]
+
+
+def test_a_stranger_s_names_reach_no_runner_and_no_screen(write: Writer) -> None:
+    reference, candidate = write("old", 0.9), write("new", 0.9)
+    (candidate / "\x1b[2J\n::warning::owned .json").write_text("{", encoding="utf-8")
+    done = run("gate", "--reference", reference, "--candidate", candidate, GITHUB_ACTIONS="true")
+    assert done.returncode == 2
+    assert "\x1b" not in done.stdout
+    lines = done.stdout.splitlines()
+    end = lines.index(f"::{lines[0].removeprefix('::stop-commands::')}::")
+    assert all(line.startswith("::error title=") for line in lines[end + 1 :])
+
+
+def test_accept_shows_asks_and_replaces(write: Writer, tmp_path: Path) -> None:
+    old, new = write("old", 0.9), write("new", 0.95)
+    reference = tmp_path / "reference"
+    first = run("accept", "--candidate", old, "--reference", reference, "--yes")
+    assert (first.returncode, first.stderr) == (0, "")
+    assert run("gate", "--reference", reference, "--candidate", old).returncode == 0
+    before = {path.name: path.read_bytes() for path in (reference / "bioasq").iterdir()}
+
+    unasked = run("accept", "--candidate", new, "--reference", reference)
+    assert unasked.returncode == 2
+    assert "expected --yes" in unasked.stderr
+    code, screen = answer("no", "accept", "--candidate", new, "--reference", reference)
+    assert code == 1
+    assert "Make these the reference of bioasq? [y/N]" in screen
+    assert "nothing was changed" in screen
+    assert {path.name: path.read_bytes() for path in (reference / "bioasq").iterdir()} == before
+
+    code, screen = answer("y", "accept", "--candidate", new, "--reference", reference)
+    assert code == 0
+    assert "4 records accepted" in screen
+    assert run("gate", "--reference", reference, "--candidate", new).returncode == 0
+    history = json.loads((reference / "bioasq" / "history.json").read_text(encoding="utf-8"))
+    assert len(history["snapshots"]) == 2
+    again = run("accept", "--candidate", new, "--reference", reference)
+    assert (again.returncode, again.stdout.splitlines()[-1]) == (0, "the reference has these records already")
+
+
+def answer(text: str, *arguments: object) -> tuple[int, str]:
+    """Run `harness` at a terminal where somebody types an answer; return exit code and screen."""
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    os.close(theirs)
+    os.write(ours, f"{text}\n".encode())
+    screen, _ = child.communicate(timeout=300)
+    os.close(ours)
+    return child.returncode, screen
+
+
+def test_accept_refuses_broken_records(write: Writer, tmp_path: Path) -> None:
+    candidate = write("new", 0.9)
+    (candidate / f"{MODEL}.finetuned.seed=0.json").write_text("{", encoding="utf-8")
+    done = run("accept", "--candidate", candidate, "--reference", tmp_path / "reference", "--yes")
+    assert done.returncode == 2
+    assert "seed=0.json: not valid JSON" in done.stderr
+    assert not (tmp_path / "reference").exists()
+
+
+def test_a_hundred_trials_take_less_than_a_second_and_no_torch(tmp_path: Path, experiment: Experiment) -> None:
+    """Counted in CPU seconds, since the machine may have other work; they are all that a quiet one would take."""
+    experiment = experiment.replace(seeds=tuple(range(99)))
+    for name, draw in (("old", 0), ("new", 1000)):
+        for seed in (None, *experiment.seeds):
+            generator = np.random.default_rng(0 if seed is None else seed + draw + 1)
+            ranks = np.where(generator.random(707) < 0.85, 1, generator.integers(1, 30, 707))
+            record = make_record(
+                make_values(experiment, ranks),
+                experiment=experiment,
+                variant="baseline" if seed is None else "finetuned",
+                seed=seed,
+            )
+            write_record(record, tmp_path / name)
+    heavy = ("torch", "transformers", "sentence_transformers", "datasets", "matplotlib", "pytest")
+    code = (
+        "import sys; from harness.cli import main; code = main(); "
+        f"loaded = [name for name in {heavy!r} if name in sys.modules]; print(loaded); sys.exit(code)"
+    )
+    folders = ("--reference", str(tmp_path / "old" / "records"), "--candidate", str(tmp_path / "new" / "records"))
+    seconds = []
+    for _ in range(5):
+        with count_seconds(seconds):
+            done = subprocess.run(
+                [sys.executable, "-c", code, "gate", *folders], capture_output=True, text=True, check=False, timeout=600
+            )
+        assert done.returncode == 0
+        assert done.stdout.splitlines()[-1] == "[]"
+        if seconds[-1] < 1:
+            break
+    assert min(seconds) < 1
+
+
+class count_seconds:  # noqa: N801 - used as a function
+    """Add the CPU seconds of the children that end within."""
+
+    def __init__(self, seconds: list[float]) -> None:
+        self._seconds = seconds
+        self._start = 0.0
+
+    def __enter__(self) -> None:
+        self._start = _count()
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds.append(_count() - self._start)
+
+
+def _count() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[Path]:
+    """The README's own records, unpacked."""
+    for packed in REAL.rglob("*.json.gz"):
+        path = tmp_path / packed.relative_to(REAL).with_suffix("")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.decompress(packed.read_bytes()))
+    yield tmp_path
+
+
+def test_real_records_pass_and_fail_as_the_readme_shows(real: Path) -> None:
+    reference = real / "reference"
+    same = run("gate", "--reference", reference, "--candidate", real / "other-seeds", "--policy", REAL / "seeds.toml")
+    assert same.returncode == 0
+    broken = run("gate", "--reference", reference, "--candidate", real / "broken")
+    assert broken.returncode == 1
+    assert "mrr@10" in broken.stdout

@@ -1,0 +1,146 @@
+"""The command line answers with 0, 1 or 2, and says on stderr what kept it from answering."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.lock import read_lock
+from harness.record import write_record
+from tests.support.manifests import make_rows, parse, write_data, write_manifest, write_rows
+from tests.support.records import make_record
+
+VALUES = {"mrr@10": (1.0, 0.5, 0.0), "map@100": (1.0, 0.5, 0.1), "accuracy@1": (1.0, 0.0, 0.0)}
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """A manifest beside its data and what stands for its model; locking never loads one."""
+    write_data(tmp_path / "data")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
+    return write_manifest(tmp_path)
+
+
+def lock(manifest: Path, *options: str) -> int:
+    return main(["lock", str(manifest), "--store", str(manifest.parent / "store"), *options])
+
+
+@pytest.mark.parametrize("arguments", [[], ["unknown"], ["report", "--unknown"], ["lock"]])
+def test_what_is_no_command_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: harness" in capsys.readouterr().err
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(command in shown for command in ("report", "lock", "gate"))
+
+
+def test_a_lock_is_written_beside_its_manifest_and_belongs_to_it(
+    manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lock(manifest) == 0
+    path = manifest.with_suffix(".lock")
+    assert capsys.readouterr().out == f"{path}: written\n"
+    assert set(read_lock(path, parse()).sources["data"].files) == {"train.jsonl", "test.jsonl"}
+    assert lock(manifest) == 0
+    assert capsys.readouterr().out == f"{path}: nothing changed\n"
+
+
+def test_checking_a_lock_writes_nothing(manifest: Path) -> None:
+    assert lock(manifest, "--check") == 1
+    assert not manifest.with_suffix(".lock").exists()
+    assert lock(manifest) == 0
+    before = manifest.with_suffix(".lock").read_bytes()
+    write_rows(manifest.parent / "data" / "test.jsonl", make_rows(50, 8))
+    assert lock(manifest, "--check") == 1
+    assert manifest.with_suffix(".lock").read_bytes() == before
+
+
+def test_another_data_folder_is_locked_where_one_is_named(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (manifest.parent / "data").rename(manifest.parent / "moved")
+    assert lock(manifest) == 2
+    assert lock(manifest, "--data-dir", str(manifest.parent / "moved")) == 0
+    manifest.with_suffix(".lock").unlink()
+    monkeypatch.setenv("HARNESS_DATA_DIR", str(manifest.parent / "moved"))
+    assert lock(manifest) == 0
+
+
+def test_an_error_of_ours_is_one_message_and_exit_code_2(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace("epochs =", "epocs ="), encoding="utf-8")
+    assert lock(manifest) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines()[0] == (
+        f"harness: ManifestError: {manifest}: key 'training.epochs' is missing"
+    ) or captured.err.startswith(f"harness: ManifestError: {manifest}: unknown key 'training.epocs'")
+    assert "unknown key 'training.epocs'; did you mean 'epochs'?" in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_an_unknown_experiment_is_answered_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lock", "nonsense"]) == 2
+    assert "harness: ManifestError: no experiment 'nonsense'" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_named(
+    manifest: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    assert lock(manifest) == 2
+    path = manifest.with_suffix(".lock")
+    assert capsys.readouterr().err == f"harness: LockError: {path}: cannot be written: No space left on device\n"
+    assert not path.exists()
+
+
+def test_what_nobody_foresaw_is_no_answer(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("harness.sources.make_lock", fail)
+    assert lock(manifest) == 2
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for seed in (0, 1):
+        write_record(make_record(VALUES, experiment=parse(), model="small", seed=seed), tmp_path / "results")
+    return tmp_path / "results"
+
+
+def test_tables_are_written_then_found_up_to_date_then_found_changed(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(results), "--check"]) == 1
+    assert f"{results / 'tiny.md'}: is missing" in capsys.readouterr().out
+    assert main(["report", str(results)]) == 0
+    assert str(results / "tiny.md") in capsys.readouterr().out.splitlines()
+    assert main(["report", str(results), "--check"]) == 0
+    text = (results / "tiny.md").read_text(encoding="utf-8")
+    (results / "tiny.md").write_text(text.replace("0.5000", "0.9999"), encoding="utf-8")
+    capsys.readouterr()
+    assert main(["report", str(results), "--check"]) == 1
+    assert "0.9999" in capsys.readouterr().out
+
+
+def test_a_broken_record_is_named_not_left_out(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = results / "records" / "tiny" / "small.finetuned.seed=0.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**data, "vlues": {}}), encoding="utf-8")
+    assert main(["report", str(results)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"harness: RecordError: {path}: unknown key 'vlues'; did you mean 'values'?")

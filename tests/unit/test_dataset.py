@@ -1,0 +1,199 @@
+"""Rows become pairs, queries, corpus and qrels; a row that breaks a rule is named before any time is spent on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import dataset
+from harness.dataset import Row, check_relevance, load_rows, prepare_data, read_prepared, write_prepared
+from harness.errors import DataError
+from harness.experiment import Data
+from tests.support.manifests import change, parse, write_rows
+
+COLUMNS = {"id": "id", "anchor": "question", "positive": "answer"}
+TRAIN = (Row("t1", "one", "same text"), Row("t2", "two", "other"))
+TEST = (Row("q1", "three", "same text"), Row("q2", "four", "last"))
+
+
+def check(*rows: dict[str, Any]) -> tuple[Row, ...]:
+    return tuple(dataset._check_rows(rows, COLUMNS, "train"))
+
+
+def make(**changes: Any) -> dict[str, Any]:
+    return {"id": "a", "question": "why", "answer": "so", **changes}
+
+
+def test_columns_are_renamed_and_whole_numbers_become_ids() -> None:
+    assert check(make(id=17, answer=" kept as it is\n")) == (Row("17", "why", " kept as it is\n"),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"question": ""}, "row 0 (id 'a'): question is '', expected text"),
+        ({"question": " \t\n "}, "row 0 (id 'a'): question is ' \\t\\n ', expected text"),
+        ({"answer": None}, "row 0 (id 'a'): answer is None, expected text"),
+        ({"answer": ["so"]}, "row 0 (id 'a'): answer is ['so'], expected text"),
+        ({"answer": "\ud800"}, "row 0 (id 'a'): answer cannot be written as UTF-8: '\\ud800'"),
+        ({"id": ""}, "row 0: id is '', expected text or a whole number"),
+        ({"id": None}, "row 0: id is None, expected text or a whole number"),
+        ({"id": 1.0}, "row 0: id is 1.0, expected text or a whole number"),
+        ({"id": True}, "row 0: id is True, expected text or a whole number"),
+        ({"id": "a b"}, "row 0: id 'a b' cannot stand in a run: expected no white space"),
+        ({"id": "a\u2003b"}, "row 0: id 'a\\u2003b' cannot stand in a run: expected no white space"),
+        ({"id": "a "}, "row 0: id 'a ' cannot stand in a run"),
+        ({"id": "a\0"}, "row 0: id 'a\\x00' cannot stand in a run"),
+        ({"id": "x" * 2000}, "and at most 1024 bytes of UTF-8"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_row_that_breaks_a_rule_is_named(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        check(make(**changes))
+    assert str(caught.value).startswith("train: rows break a rule in 1 places:\n  row 0")
+    assert said in str(caught.value)
+
+
+def test_an_id_that_stands_twice_is_named_even_as_text_and_as_number() -> None:
+    with pytest.raises(DataError, match="row 1: id '1' stands twice"):
+        check(make(id=1), make(id="1"))
+
+
+def test_the_first_problems_are_shown_and_all_counted() -> None:
+    with pytest.raises(DataError) as caught:
+        check(*(make(id=f"a{number}", answer="") for number in range(8)))
+    said = str(caught.value)
+    assert "in 8 places" in said
+    assert "row 4" in said
+    assert "row 5" not in said
+    assert said.endswith("and 3 more")
+
+
+def test_the_corpus_has_all_positives_and_the_queries_are_those_of_test() -> None:
+    data = prepare_data(TRAIN, TEST)
+    assert data.corpus == {"t1": "same text", "t2": "other", "q1": "same text", "q2": "last"}
+    assert data.queries == {"q1": "three", "q2": "four"}
+    assert data.qrels == {"q1": {"q1": 1}, "q2": {"q2": 1}}
+
+
+def test_duplicate_passages_are_counted() -> None:
+    assert prepare_data(TRAIN, TEST).duplicate_passages == 1
+    assert prepare_data(TRAIN[1:], TEST).duplicate_passages == 0
+
+
+def test_an_id_of_train_and_test_is_refused() -> None:
+    with pytest.raises(DataError, match="1 ids stand in train and in test: q1"):
+        prepare_data((*TRAIN, TEST[0]), TEST)
+
+
+@pytest.mark.parametrize(
+    ("qrels", "said"),
+    [
+        ({"q1": {"p1": 1}}, "1 queries have no relevant passage: q2"),
+        ({"q1": {"p1": 1}, "q2": {"p1": 0}}, "1 queries have no relevant passage: q2"),
+        ({"q1": {"p1": 1}, "q2": {"p1": 1}, "q3": {"p1": 1}}, "1 judged queries are not among the queries: q3"),
+        ({"q1": {"p1": 1}, "q2": {"p2": 1}}, "1 judged passages are not in the corpus: q2 -> p2"),
+    ],
+)
+def test_a_query_without_its_passage_is_refused_by_name(qrels: dict[str, dict[str, int]], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        check_relevance({"q1": "a", "q2": "b"}, {"p1": "c"}, qrels)
+
+
+def test_prepared_data_read_back_equal_and_are_written_the_same_twice(tmp_path: Path) -> None:
+    odd = (*TRAIN, Row("t3", "with\u2028separator", "and\nlines \U0001f600"))
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_prepared(tmp_path / name, odd, TEST)
+    assert read_prepared(tmp_path / "one") == prepare_data(odd, TEST)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_prepared_data_that_were_changed_are_refused(tmp_path: Path) -> None:
+    write_prepared(tmp_path, TRAIN, TEST)
+    write_rows(tmp_path / "test.jsonl", [vars(TEST[0])])
+    with pytest.raises(DataError, match=r"qrels\.gz: not the qrels of the rows beside it"):
+        read_prepared(tmp_path)
+
+
+# What happens before the package `datasets` is asked, which is imported only then.
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"id": "a", "question": ', "broken JSON at column 25: Expecting value"),
+        ('{"id": "a"} {"id": "b"}', "broken JSON at column 13: Extra data"),
+        ("", "broken JSON: the line is empty"),
+        ('["a"]', "expected an object, found list"),
+        ("[" * 100_000, "broken JSON: nested too deeply"),
+    ],
+    ids=["cut", "two", "empty", "list", "nested"],
+)
+def test_broken_json_is_named_with_file_and_line(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "sub" / "test.jsonl"
+    path.parent.mkdir()
+    path.write_text(json.dumps(make()) + "\n" + line + "\n" + json.dumps(make()) + "\n", encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        load_rows(tmp_path, parse().data, cache=tmp_path / "cache")
+    assert str(caught.value) == f"{path}:2: {said}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[\n {"id": "a"},\n {"id": }\n]', ":3: broken JSON at column 9: Expecting value"),
+        ('{"id": "a"}\n{"id": \n', ":2: broken JSON at column 8: Expecting value"),
+        ("[" * 100_000, ": broken JSON: nested too deeply"),
+    ],
+    ids=["one value", "lines", "nested"],
+)
+def test_broken_json_is_found_in_both_kinds_of_json_file(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "test.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        load_rows(tmp_path, parse().data, cache=tmp_path / "cache")
+    assert str(caught.value) == f"{path}{said}"
+
+
+def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "test.jsonl").write_bytes(b'{"id": "\xff"}\n')
+    with pytest.raises(DataError, match=r"test\.jsonl: cannot be read: 'utf-8' codec"):
+        load_rows(tmp_path, parse().data, cache=tmp_path / "cache")
+
+
+# Ontologies, which need no package.
+
+
+def make_ontology(folder: Path, terms: int) -> Data:
+    stanza = '[Term]\nid: {0}\ndef: "definition {0}" []\nsynonym: "synonym {0}" EXACT []\n'
+    folder.mkdir(exist_ok=True)
+    (folder / "a.obo").write_text("\n".join(stanza.format(number) for number in range(terms)), encoding="utf-8")
+    data = change("data", {"format": "obo", "train_rows": 3, "test_rows": 2})["data"]
+    data["source"] = {"kind": "folder", "path": "."}
+    data["selection"] = {"salt": "s", "train_rows": 3, "test_rows": 2}
+    return parse(change("data", data)).data
+
+
+def test_an_ontology_gives_train_and_test(tmp_path: Path) -> None:
+    train, test = load_rows(tmp_path, make_ontology(tmp_path, 6), cache=tmp_path / "cache")
+    assert (len(train), len(test)) == (3, 2)
+    assert all(row.positive == f"definition {row.id}" and row.anchor == f"synonym {row.id}" for row in train)
+
+
+def test_two_ontologies_are_refused(tmp_path: Path) -> None:
+    data = make_ontology(tmp_path, 6)
+    (tmp_path / "b.obo").write_text("", encoding="utf-8")
+    with pytest.raises(DataError, match=r"has 2 \.obo files, expected 1"):
+        load_rows(tmp_path, data, cache=tmp_path / "cache")
+
+
+def test_another_first_row_than_the_manifests_is_refused(tmp_path: Path) -> None:
+    data = make_ontology(tmp_path, 6).replace(first_test_id="none")
+    with pytest.raises(DataError, match=r"test: the first id is '[0-9]', the manifest says 'none'"):
+        load_rows(tmp_path, data, cache=tmp_path / "cache")

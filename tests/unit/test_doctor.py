@@ -1,0 +1,122 @@
+"""The doctor tells what is missing on a machine, and never a secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import doctor
+from harness.doctor import Finding, Health, check_experiment, check_packages, check_store, check_token, examine
+from harness.store import Cost, Store
+from tests.support.evidence import make_results
+from tests.support.records import MANIFESTS, read_manifest
+
+
+def make_output(target: Path, scratch: Path) -> Cost:
+    del scratch
+    (target / "file").write_bytes(bytes(2**20))
+    return Cost(1.0, 1, None)
+
+
+def test_pinned_package_of_another_version_that_changes_values_is_bad(tmp_path: Path) -> None:
+    import numpy as np
+
+    pins = tmp_path / "constraints.txt"
+    pins.write_text(f"# pins\nnumpy=={np.__version__}\n", encoding="utf-8")
+    assert check_packages(pins).health is Health.GOOD
+    pins.write_text("numpy==1.0\n", encoding="utf-8")
+    assert check_packages(pins) == Finding(
+        "packages", Health.BAD, f"numpy {np.__version__} (pinned: 1.0); values may differ"
+    )
+
+
+def test_pinned_package_that_changes_no_value_is_only_noted(tmp_path: Path) -> None:
+    pins = tmp_path / "constraints.txt"
+    pins.write_text("pytest==1.0\nno-such-package==2.0\n", encoding="utf-8")
+    found = check_packages(pins)
+    assert found.health is Health.NOTE
+    assert found.text.startswith("pytest ")
+    assert "no-such-package" not in found.text
+
+
+def test_build_of_the_pinned_version_is_the_pinned_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pins = tmp_path / "constraints.txt"
+    pins.write_text("torch==2.13.0\n", encoding="utf-8")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.13.0+cpu" if name == "torch" else "0")
+    assert check_packages(pins).health is Health.GOOD
+
+
+def test_missing_constraints_are_noted(tmp_path: Path) -> None:
+    assert check_packages(tmp_path / "none.txt").health is Health.NOTE
+
+
+def test_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_canary_of_the_doctor")
+    found = check_token()
+    assert found == Finding("token", Health.GOOD, "present")
+
+
+def test_missing_token_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    assert check_token().health is Health.NOTE
+
+
+def test_store_is_weighed_and_a_broken_entry_found(tmp_path: Path) -> None:
+    assert check_store(tmp_path / "none").health is Health.NOTE
+    store = Store(tmp_path / "store")
+    output = store.get_or_make("train", {"seed": 1}, make_output)
+    found = check_store(store.root)
+    assert found.health is Health.GOOD
+    assert ": 1 outputs, " in found.text
+    (output.folder / "entry.json").write_text("{", encoding="utf-8")
+    found = check_store(store.root)
+    assert found.health is Health.BAD
+    assert "1 outputs are broken" in found.text
+
+
+def test_experiment_on_the_hub_needs_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    manifest = MANIFESTS / "bioasq.toml"
+    found = check_experiment(manifest, store=tmp_path, results=tmp_path, reachable=False)
+    assert found.health is Health.BAD
+    assert "enelpol/rag-mini-bioasq is on the hub, which cannot be reached" in found.text
+    found = check_experiment(manifest, store=tmp_path, results=tmp_path, reachable=True)
+    assert found.health is Health.GOOD
+    assert "no record of it" in found.text
+
+
+def test_experiment_on_a_missing_folder_says_how_to_name_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HARNESS_DATA_DIR", str(tmp_path / "absent"))
+    found = check_experiment(MANIFESTS / "bioasq-rebuilt.toml", store=tmp_path, results=tmp_path, reachable=False)
+    assert found.health is Health.BAD
+    assert "HARNESS_DATA_DIR" in found.text
+
+
+def test_memory_is_held_against_what_the_records_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_results(tmp_path / "results", read_manifest("bioasq"), seeds=(0,))
+    manifest = MANIFESTS / "bioasq.toml"
+    found = check_experiment(manifest, store=tmp_path, results=tmp_path / "results", reachable=True)
+    assert "it took 1.0 GiB of memory" in found.text
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"total": 2**29}))
+    found = check_experiment(manifest, store=tmp_path, results=tmp_path / "results", reachable=True)
+    assert found.health is Health.BAD
+    assert "it took 1.0 GiB of memory, here are 0.5 GiB" in found.text
+
+
+def test_manifest_without_lock_cannot_run(tmp_path: Path) -> None:
+    (tmp_path / "hpo.toml").write_bytes((MANIFESTS / "hpo.toml").read_bytes())
+    found = check_experiment(tmp_path / "hpo.toml", store=tmp_path, results=tmp_path, reachable=True)
+    assert found.health is Health.BAD
+    assert "no such lock" in found.text
+
+
+def test_everything_is_looked_at_without_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "is_offline", lambda: True)
+    findings = list(
+        examine(experiments=MANIFESTS, constraints=tmp_path / "none", store=tmp_path / "store", results=tmp_path)
+    )
+    names = [finding.what for finding in findings]
+    assert names[:8] == ["Python", "packages", "GPU", "hub", "token", "disk", "memory", "store"]
+    assert {"experiment bioasq", "experiment bioasq-rebuilt", "experiment hpo", "experiment hpo-small"} <= set(names)
+    assert Finding("hub", Health.NOTE, "HF_HUB_OFFLINE is set") in findings

@@ -1,0 +1,175 @@
+"""The gate's report: what every face shows of it, also where names are a stranger's and too many."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from harness.experiment import Experiment
+from harness.gate import GateReport, compare
+from harness.gate_report import build_gate_report
+from harness.github import COMMENT_LIMIT_CHARACTERS, MOST_ANNOTATIONS, render_annotations, render_comment
+from harness.html import render_html
+from harness.junit import render_junit
+from harness.markdown import render_markdown
+from harness.pictures import draw_picture
+from harness.policy import Policy, Quality
+from harness.record import Record
+from harness.report import Report
+from harness.terminal import render_terminal
+from tests.support.records import MACHINE, MODEL, make_cost, make_record, read_manifest, spread
+
+MEASURE = "mrr@10"
+GOOD = (0.888, 0.892, 0.896)
+BAD = (0.70, 0.71, 0.72)
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    found = read_manifest("bioasq", seeds=(0, 1, 2), claims=(), thresholds=())
+    measures = ("accuracy@1", MEASURE)
+    return found.replace(models=found.models[:1], evaluation=found.evaluation.replace(measures=measures))
+
+
+def make_trials(experiment: Experiment, means: tuple[float, ...], **changes: object) -> list[Record]:
+    def values(mean: float, seed: int) -> dict[str, tuple[float, ...]]:
+        found = spread(mean, seed=seed)
+        return {"accuracy@1": tuple(value * 0.9 for value in found), MEASURE: found}
+
+    records = [make_record(values(0.83, 0), experiment=experiment, variant="baseline")]
+    for seed, mean in enumerate(means):
+        records.append(make_record(values(mean, seed), experiment=experiment, seed=seed, **changes))
+    return records
+
+
+def report(
+    before: Sequence[Record], after: Sequence[Record], policy: Policy | None = None, *, unread: Sequence[str] = ()
+) -> tuple[GateReport, Report]:
+    result = compare(before, after, policy or Policy(), unread=unread)
+    return result, build_gate_report(result, before, after)
+
+
+def test_a_pass_says_so_and_what_was_compared(experiment: Experiment) -> None:
+    trials = make_trials(experiment, GOOD)
+    _, shown = report(trials, trials)
+    assert shown.title == "Gate passed: no worse than the reference (bioasq)"
+    assert shown.name == "gate-bioasq"
+    assert shown.findings == ()
+    text = render_terminal(shown, width=200)
+    for part in ("all-mpnet-base-v2/finetuned", "0.8920 ± 0.0040", "+0.0000", "same", "at most"):
+        assert part in text
+    assert "seeds 0, 1, 2" in shown.lead[0]
+    assert "commit 00000000" in shown.lead[0]
+
+
+def test_a_regression_names_the_primary_measure_first_and_counts_the_others(experiment: Experiment) -> None:
+    result, shown = report(make_trials(experiment, GOOD), make_trials(experiment, BAD))
+    assert result.outcome.exit_code == 1
+    (finding,) = shown.findings
+    assert finding.level == "error"
+    assert finding.cell == f"bioasq/{MODEL}/finetuned"
+    assert finding.text.startswith("mrr@10 0.8920 to 0.7100 (-0.1820), worse than chance between seeds explains")
+    assert finding.text.endswith("; and 1 more measure")
+    (picture,) = shown.pictures
+    assert picture.name == f"changes-{MODEL}-finetuned-mrr-10"
+    page = render_html(shown, {picture.name: draw_picture(picture)})
+    assert page.count("data:image/svg+xml") == 1
+    assert 'class="bad"' in page
+    markdown = render_markdown(shown, pictures=None)
+    assert "the 10 queries that fell most of" in markdown
+
+
+def test_a_slower_candidate_is_shown_with_both_times(experiment: Experiment) -> None:
+    slow = {"prepare": make_cost(1.0), "train": make_cost(200.0), "evaluate": make_cost(20.0)}
+    candidate = make_trials(experiment, GOOD, stages=slow)
+    result, shown = report(make_trials(experiment, GOOD), candidate)
+    assert result.outcome.exit_code == 1
+    assert any("training time" in finding.text for finding in shown.findings)
+    text = render_terminal(shown, width=200)
+    assert "1 min 40 s" in text
+    assert "3 min 20 s" in text
+    assert "+100%" in text
+
+
+def test_costs_of_another_machine_are_said_to_be_left_out_once(experiment: Experiment) -> None:
+    elsewhere = MACHINE.replace(cpu="another CPU")
+    result, shown = report(make_trials(experiment, GOOD), make_trials(experiment, GOOD, environment=elsewhere))
+    assert result.outcome.exit_code == 0
+    text = render_markdown(shown, brief=True)
+    assert text.count("measured on different machines") == 1
+    assert "training time" in text
+
+
+def test_every_problem_is_named_however_many(experiment: Experiment) -> None:
+    trials = make_trials(experiment, GOOD)
+    unread = [f"candidate: broken-{number}.json: not valid JSON" for number in range(40)]
+    result, shown = report(trials, trials[:-1], unread=unread)
+    assert result.outcome.exit_code == 2
+    for text in (render_terminal(shown), render_comment(shown).replace("\\", ""), render_junit(shown)):
+        for number in range(40):
+            assert f"broken-{number}.json" in text
+        assert f"bioasq/{MODEL}/finetuned/seed=2: missing" in " ".join(text.split())
+    errors = [line for line in render_annotations(shown.findings) if line.startswith("::error")]
+    assert len(errors) == MOST_ANNOTATIONS
+
+
+def test_nothing_to_compare_is_a_report_too() -> None:
+    result, shown = report([], [])
+    assert result.outcome.exit_code == 2
+    assert shown.name == "gate"
+    assert "Reference: no records." in shown.lead
+    assert "no record that could be compared with" in render_terminal(shown)
+
+
+def test_a_test_report_has_a_case_for_every_value_and_fails_the_worse_ones(experiment: Experiment) -> None:
+    result, shown = report(make_trials(experiment, GOOD), make_trials(experiment, BAD))
+    root = ET.fromstring(render_junit(shown))  # noqa: S314 - our own
+    cases = {case.attrib["name"]: case for case in root.iter("testcase")}
+    assert len(cases) == 1 + len(result.quality) + len(result.costs)
+    failed = [name for name, case in cases.items() if case.find("failure") is not None]
+    assert sorted(failed) == [f"bioasq/{MODEL}/finetuned/{measure}" for measure in ("accuracy@1", MEASURE)]
+    properties = {item.attrib["name"]: item.attrib["value"] for item in cases[failed[0]].iter("property")}
+    assert float(properties["candidate"]) < float(properties["reference"])
+    assert properties["status"] == "regression"
+
+
+def test_a_stranger_s_words_are_shown_as_words(experiment: Experiment) -> None:
+    hostile = "\x1b[2J @everyone <script>alert(1)</script> | [x](http://evil) ![y](//z)\n::error::owned\n# Title"
+    trials = make_trials(experiment, GOOD)
+    strange = make_trials(experiment, GOOD, device_name=hostile)
+    _, shown = report(trials, strange, unread=[f"candidate: {hostile}: not a plain file"])
+    terminal, comment = render_terminal(shown), render_comment(shown)
+    page, junit = render_html(shown, {}), render_junit(shown)
+    assert "\x1b" not in terminal + comment + page + junit
+    assert "<script" not in page + junit
+    assert "@everyone" not in comment
+    markup = re.sub(r"\\.", "", comment)  # what a backslash stands before is a letter like any other
+    assert "<script" not in markup
+    assert "](" not in markup
+    assert not [line for line in comment.splitlines() if line.startswith(("# Title", "::"))]
+    for line in render_annotations(shown.findings):
+        assert "\n" not in line
+        assert line.startswith(("::error title=", "::notice title="))
+
+
+def test_a_comment_says_the_outcome_however_long_the_names(experiment: Experiment) -> None:
+    trials = make_trials(experiment, GOOD)
+    unread = [f"candidate: {'@' * 400}{number}" for number in range(3000)]
+    _, shown = report(trials, trials, unread=unread)
+    comment = render_comment(shown)
+    assert len(comment) <= COMMENT_LIMIT_CHARACTERS
+    assert "Gate cannot tell" in comment
+    assert "too long for this place" in comment
+
+
+def test_the_policy_that_was_used_is_shown(experiment: Experiment) -> None:
+    trials = make_trials(experiment, GOOD)
+    _, shown = report(trials, trials, Policy(quality=Quality(level=0.99, smallest_drop=0.002, primary=("accuracy@1",))))
+    text = render_markdown(shown, pictures=None)
+    assert "by more than 0.002" in text
+    assert "Level 0.99" in text
+    assert "accuracy@1" in render_terminal(shown)
+    assert MEASURE not in render_terminal(shown)

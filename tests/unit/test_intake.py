@@ -1,0 +1,122 @@
+"""The intake: every file that cannot be read is named, nothing outside of the folder is opened, sizes are bounded."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from harness import intake
+from harness.experiment import Experiment
+from harness.intake import take_in
+from harness.record import write_record
+from tests.support.records import MODEL, make_record, read_manifest, spread
+
+MEASURE = "mrr@10"
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    found = read_manifest("bioasq", seeds=(0, 1, 2), claims=(), thresholds=())
+    return found.replace(models=found.models[:1], evaluation=found.evaluation.replace(measures=(MEASURE,)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, experiment: Experiment) -> Path:
+    """An experiment's folder with a baseline and two seeds."""
+    write_record(make_record({MEASURE: spread(0.8, 20)}, experiment=experiment, variant="baseline"), tmp_path)
+    for seed in (0, 1):
+        write_record(make_record({MEASURE: spread(0.9, 20)}, experiment=experiment, seed=seed), tmp_path)
+    return tmp_path / "records" / "bioasq"
+
+
+def name(seed: int) -> str:
+    return f"{MODEL}.finetuned.seed={seed}.json"
+
+
+def test_one_experiment_and_a_folder_of_experiments_are_read_alike(folder: Path) -> None:
+    alone, among = take_in(folder, side="candidate"), take_in(folder.parent, side="candidate")
+    assert (alone.problems, among.problems) == ((), ())
+    assert alone.records == among.records
+    assert [record.trial.seed for record in alone.records] == [None, 0, 1]
+
+
+def test_every_broken_file_is_named_and_the_others_are_read(folder: Path) -> None:
+    (folder / name(2)).write_text("{", encoding="utf-8")
+    (folder / name(3)).write_bytes(b"\xff\xfe")
+    data = json.loads((folder / name(0)).read_text(encoding="utf-8"))
+    data["values"][MEASURE] = "0.9"
+    (folder / name(0)).write_text(json.dumps(data), encoding="utf-8")
+    found = take_in(folder.parent, side="candidate")
+    assert [record.trial.seed for record in found.records] == [None, 1]
+    for seed, text in ((0, "Input should be a valid number"), (2, "not valid JSON"), (3, "not UTF-8")):
+        assert any(f"candidate: bioasq/{name(seed)}: " in line and text in line for line in found.problems)
+
+
+def test_numbers_that_are_none_are_refused(folder: Path) -> None:
+    text = (folder / name(0)).read_text(encoding="utf-8")
+    (folder / name(0)).write_text(text.replace('"seconds": 100.0', '"seconds": NaN', 1), encoding="utf-8")
+    (problem,) = take_in(folder, side="candidate").problems
+    assert "stages.train.seconds" in problem
+    assert "finite" in problem
+
+
+def test_a_link_out_of_the_folder_is_not_followed(folder: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.json"
+    secret.write_text('{"schema_version": "s3cret"}', encoding="utf-8")
+    (folder / name(2)).symlink_to(secret)
+    (folder.parent / "elsewhere").symlink_to(tmp_path, target_is_directory=True)
+    found = take_in(folder.parent, side="candidate")
+    assert len(found.records) == 3
+    assert len(found.problems) == 2
+    assert all("symbolic link" in line for line in found.problems)
+    assert any(f"bioasq/{name(2)}" in line for line in found.problems)
+    assert any("candidate: elsewhere: " in line for line in found.problems)
+    assert "s3cret" not in str(found.problems)
+
+
+def test_a_pipe_does_not_make_it_wait(folder: Path) -> None:
+    os.mkfifo(folder / name(2))
+    (problem,) = take_in(folder, side="candidate").problems
+    assert problem == f"candidate: {name(2)}: not a plain file"
+
+
+def test_a_record_in_the_place_of_another_is_refused(folder: Path) -> None:
+    (folder / name(7)).write_bytes((folder / name(0)).read_bytes())
+    (problem,) = take_in(folder, side="candidate").problems
+    assert f"{name(7)}: holds the record of bioasq/{MODEL}/finetuned/seed=0, whose file is {name(0)}" in problem
+    (folder / name(7)).unlink()
+    folder.rename(folder.with_name("other"))
+    problems = take_in(folder.parent, side="candidate").problems
+    assert len(problems) == 3
+    assert "holds a record of 'bioasq', expected 'other'" in problems[0]
+
+
+def test_sizes_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = (folder / name(0)).stat().st_size
+    monkeypatch.setattr(intake, "FILE_LIMIT_BYTES", size)
+    (folder / name(0)).write_bytes((folder / name(0)).read_bytes() + b" ")
+    assert any(f"{name(0)}: larger than {size} bytes" in line for line in take_in(folder, side="candidate").problems)
+    monkeypatch.setattr(intake, "FOLDER_LIMIT_BYTES", size + 10)
+    found = take_in(folder, side="candidate")
+    assert len(found.records) == 1
+    assert "the limit" in found.problems[-1]
+    monkeypatch.setattr(intake, "MOST_ENTRIES", 2)
+    (problem,) = take_in(folder, side="candidate").problems
+    assert "more than 2 files" in problem
+
+
+def test_an_absent_an_empty_and_a_results_folder_say_what_is_wrong(tmp_path: Path, folder: Path) -> None:
+    (absent,) = take_in(tmp_path / "nowhere", side="reference").problems
+    assert absent.startswith("reference: ")
+    assert "No such file" in absent
+    (results,) = take_in(tmp_path, side="candidate").problems
+    assert f"did you mean {folder.parent}?" in results
+
+
+def test_a_history_and_hidden_files_are_no_records(folder: Path) -> None:
+    for other in ("history.json", ".left-over.json", "notes.md"):
+        (folder / other).write_text("x", encoding="utf-8")
+    assert take_in(folder, side="reference").problems == ()
