@@ -38,7 +38,7 @@ def list_gate_findings(result: GateReport, primary: AbstractSet[tuple[str, str]]
         if cell.status is Status.REGRESSION
     ]
     yield from _limit(worse)
-    yield from _limit([Finding("notice", "to know", text) for text in result.notices])
+    yield from _limit([Finding("notice", "for review", text) for text in result.notices])
 
 
 def is_primary(cell: QualityCell, primary: AbstractSet[tuple[str, str]]) -> bool:

@@ -154,7 +154,7 @@ def _list_costs(result: GateReport, single: str | None) -> Section:
                 _format_cost(cell.cost, new),
                 growth,
                 str(cell.status),
-                cell.reason,
+                "" if cell.status in (Status.SAME, Status.BETTER) else cell.reason,
             )
         )
     columns = ("trials", "cost", "reference", "candidate", "change", "status", "why")

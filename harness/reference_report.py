@@ -30,7 +30,7 @@ def _list_findings(acceptance: Acceptance) -> list[Finding]:
         found.append(Finding("warning", "no longer in the reference", names))
     if acceptance.before and acceptance.gate.outcome is GateOutcome.REGRESSION:
         found += [Finding("warning", "worse than the old reference", text) for text in acceptance.gate.regressions]
-    found += [Finding("notice", "to know", text) for text in acceptance.gate.notices if acceptance.before]
+    found += [Finding("notice", "for review", text) for text in acceptance.gate.notices if acceptance.before]
     return found
 
 

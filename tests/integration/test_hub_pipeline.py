@@ -311,7 +311,9 @@ def test_the_trained_model_is_published_once_with_card_logs_and_evidence(world: 
     assert world.harness("report", pulled).returncode == 0
     verified = world.harness("verify", pulled, "--experiments", pulled / "experiments")
     assert verified.returncode == 0, verified.stdout + verified.stderr
-    for place in (str(world.folder), str(ROOT), os.uname().nodename):
+    # A short name of a machine stands in compressed bytes by chance.
+    host = os.uname().nodename
+    for place in (str(world.folder), str(ROOT), *([host] if len(host) > 4 else [])):
         assert not [name for name, content in files.items() if place.encode() in content], place
 
 
