@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ def format_card(record: Record, records: Sequence[Record], repository: str, choi
         "```python",
         "from sentence_transformers import SentenceTransformer",
         "",
-        f"model = SentenceTransformer({repository!r})",
+        f"model = SentenceTransformer({json.dumps(repository)})",
         "similarities = model.similarity(model.encode_query([question]), model.encode_document(passages))",
         "```",
         "",
@@ -105,7 +106,7 @@ def _list_results(record: Record, records: Sequence[Record]) -> Iterator[EvalRes
         if len(values) > 1:
             interval = mean_interval(values, LEVEL)
             label = (
-                f"{measure} (mean of {len(values)} seeds, {LEVEL:.0%} interval "
+                f"{measure} (mean of {len(values)} seeds, {LEVEL * 100:.0f} % interval "
                 f"{interval.low:.4f} to {interval.high:.4f})"
             )
             yield make(measure, summarize(values).mean, label)

@@ -67,8 +67,8 @@ class QualityCell:
     """One measure of a model and variant.
 
     ``change`` is the candidate's mean minus the reference's: below zero is worse. ``bound`` is what one more
-    set of such seeds stays above with the policy's level, before any correction for many cells, and None
-    where there are not two reference seeds. ``seed_p_value`` and ``query_p_value`` are one-sided (worse);
+    set of such seeds stays above with the policy's level, before any correction for many cells, and None where
+    there are not two reference seeds that differ. ``seed_p_value`` and ``query_p_value`` are one-sided (worse);
     the latter is only computed for a drop that the policy minds. ``judged_by`` says which of the two decides,
     ``adjusted_p_value`` is that one after Holm's correction within ``family``.
     """
@@ -95,11 +95,12 @@ class QualityCell:
 def judge_quality(groups: Sequence[Group], policy: Quality) -> list[QualityCell]:
     """Judge every measure of every group, higher being better.
 
-    Where the reference has two seeds or more, chance is what differs between seeds: the candidate's mean must
-    not fall below what the reference's seeds predict. A model without seeds, or with one, is judged by its
-    queries: would the drop be as large had each query's change been as likely the other way? Both are
-    computed wherever they can be. Cells are then corrected within their family; a drop is a regression if its
-    adjusted p-value is at most 1 - level and it is larger than ``smallest_drop``.
+    Where the reference has two seeds or more that differ, chance is what differs between them: the candidate's mean
+    must not fall below what the reference's seeds predict. A model without seeds, with one, or with seeds that all
+    agree (a spread of zero would make any drop certain) is judged by its queries: would the drop be as large had
+    each query's change been as likely the other way? Both are computed wherever they can be. Cells are then
+    corrected within their family; a drop is a regression if its adjusted p-value is at most 1 - level and it is
+    larger than ``smallest_drop``.
 
     Args:
         groups: all that is gated together, since the corrections are over all of them.
@@ -121,7 +122,8 @@ def _draft(group: Group, measure: str, policy: Quality) -> tuple[QualityCell, tu
     after = tuple(record.values[measure] for record in group.candidate)
     reference, candidate = summarize(before), summarize(after)
     trained = group.variant == "finetuned"
-    by_seeds = trained and reference.sd is not None
+    # Seeds that all agree, as a count of few queries may, do not say that there is no chance: queries have to.
+    by_seeds = trained and bool(reference.sd)
     primary = policy.primary or (group.primary,)
     family = Family.PRIMARY if measure in primary else Family.OTHER
     cell = QualityCell(

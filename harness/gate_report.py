@@ -218,7 +218,7 @@ def _list_rules(policy: Policy) -> Section:
 def _count(result: GateReport) -> str:
     statuses = [cell.status for cell in result.quality] + [cell.status for cell in result.costs]
     counts = Counter(map(str, statuses))
-    return ", ".join(f"{count} {status}" for status, count in counts.most_common())
+    return "; ".join(f"{count} {status}" for status, count in counts.most_common())
 
 
 def _select(records: Sequence[Record], cell: QualityCell) -> list[Record]:

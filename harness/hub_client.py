@@ -182,7 +182,6 @@ def _explain(what: str, cause: BaseException, tries: int, advice: str) -> str:
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled  # noqa: PLC0415
 
     after = f"{tries} tries" if tries > 1 else "1 try"
-    found = strip_addresses(next(iter(str(cause).splitlines()), ""))
     response = _find_response(cause)
     if isinstance(cause, AskedToWaitError):
         reason = (
@@ -201,12 +200,13 @@ def _explain(what: str, cause: BaseException, tries: int, advice: str) -> str:
         status = response.status_code
         failing = status >= SERVER_ERROR or status == TOO_MANY_REQUESTS
         reason = f"HTTP {status}: {REASONS.get(status, 'the hub failed')} ({after}){advice if failing else ''}"
-    elif "Consistency check failed" in found:
+    elif "Consistency check failed" in str(cause):
         reason = f"a file came with another length than announced ({after}), from the hub or what stands between"
     else:
-        # The client wraps what it met: the name of that says more than its own.
-        name = type(cause.__cause__ or cause).__name__
-        reason = f"the hub cannot be reached ({after}; {name}: {found}){_name_proxies()}{advice}"
+        # The client wraps what it met, and that says more.
+        root = cause.__cause__ or cause
+        found = strip_addresses(next(iter(str(root).splitlines()), ""))
+        reason = f"the hub cannot be reached ({after}; {type(root).__name__}: {found}){_name_proxies()}{advice}"
     return f"{what}: {reason}"
 
 

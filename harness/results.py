@@ -152,7 +152,7 @@ def _render_index(entries: Mapping[str, Entry]) -> str:
                 experiment.evaluation.primary,
                 _show_mean(entry, "baseline"),
                 _show_mean(entry, "finetuned"),
-                escape(entry.report.verdicts),
+                _show_verdicts(entry),
                 escape(origins),
             )
         )
@@ -160,6 +160,13 @@ def _render_index(entries: Mapping[str, Entry]) -> str:
     align = ("left", "left", "left", "right", "right", "left", "left")
     table = tabulate(rows, headers=columns, tablefmt="pipe", disable_numparse=True, colalign=align if rows else None)
     return f"# Results\n\nAfter fine-tuning: mean over seeds, per model.\n\n{table}\n{FOOTER}"
+
+
+def _show_verdicts(entry: Entry) -> str:
+    """Show how many of each verdict; in parentheses where the data are not the published ones."""
+    published = entry.records[0].experiment.published
+    verdicts = escape(entry.report.verdicts)
+    return f"({verdicts})" if verdicts and published is not None and published.not_comparable else verdicts
 
 
 def _show_mean(entry: Entry, variant: Variant) -> str:

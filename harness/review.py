@@ -52,7 +52,7 @@ def run_gate(
     before, after = take_in(reference, side="reference"), take_in(candidate, side="candidate")
     result = compare(before.records, after.records, rules, unread=(*before.problems, *after.problems))
     report = build_gate_report(result, before.records, after.records)
-    _show(f"{render_terminal(report)}\n{report.title}", environment)
+    _show(f"{render_terminal(report)}\n\n{report.title}", environment)
     for path, render in _list_faces(faces):
         _write(path, render(report))
     publish_summary(report, environment)

@@ -23,7 +23,7 @@ TREE = "/api/models/user/{0}/tree/*"
 # Each case is a fork of its own, as the client's settings are the process's; those with variables of their own fork
 # before the client is imported. Sleeping is shortened and added up, so that it is judged and not waited for.
 SCRIPT = """
-import os
+import os, traceback
 from harness.experiment import HubSource
 from harness.lock import LockedSource
 from harness.sources import fetch_source
@@ -40,7 +40,11 @@ def act(name, case):
     source = HubSource(kind="hub", repository=f"user/{name}", revision=case["commit"])
     lock = LockedSource(files=dict(zip(["config.json", f"{name}.safetensors"], hashes)), complete=True)
     def fetch():
-        fetched = fetch_source(source, lock, "model", cache=root / "unpacked", base=root)
+        try:
+            fetched = fetch_source(source, lock, "model", cache=root / "unpacked", base=root)
+        except Exception:
+            traceback.print_exc()  # for `run_child`, which looks for the token in all that is said
+            raise
         return sorted(fetched.resolved.files)
     return json.dumps({**outcome(fetch), "slept": sum(slept)})
 def start_case(name, case):
@@ -86,7 +90,7 @@ def on_file(**changes: Any) -> Fault:
     return Fault("/cdn/*/{0}.safetensors", **changes)
 
 
-PROXY = {"NO_PROXY": "", "no_proxy": "", "HTTP_PROXY": "http://somebody:sesame@127.0.0.1:9"}
+PROXY = {"HF_DEBUG": "1", "NO_PROXY": "", "no_proxy": "", "HTTP_PROXY": "http://somebody:sesame@127.0.0.1:9"}
 HEALED = {
     "plain": Case(),
     "cut": Case((on_file(cut_after=100_000),)),

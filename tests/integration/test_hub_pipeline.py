@@ -303,7 +303,7 @@ def test_the_trained_model_is_published_once_with_card_logs_and_evidence(world: 
     values = {metric["name"]: metric["value"] for metric in result["metrics"] if metric["type"] == "cosine_mrr@10"}
     mean = sum(record.values["mrr@10"] for record in tuned) / 3
     assert values[f"mrr@10 (seed {median.trial.seed}, these weights)"] == median.values["mrr@10"]
-    assert [value for name, value in values.items() if name.startswith("mrr@10 (mean of 3 seeds, 95% interval ")] == [
+    assert [value for name, value in values.items() if name.startswith("mrr@10 (mean of 3 seeds, 95 % interval ")] == [
         pytest.approx(mean)
     ]
     write_files(world.folder / "pulled", files)

@@ -258,6 +258,7 @@ def test_a_misspelt_key_ends_with_2_before_anything_runs(workshop: Workshop) -> 
     ended = workshop.run("results", path)
     assert ended.code == 2, ended.said
     assert f"{path}: unknown key 'training.epoch'; did you mean 'epochs'?" in ended.said
+    assert "pytest_plugin.py:" not in ended.said  # a message, no traceback
 
 
 def test_a_manifest_whose_sources_changed_since_it_was_locked_ends_with_2(workshop: Workshop) -> None:

@@ -122,17 +122,11 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-def test_tables_are_written_then_found_up_to_date_then_found_changed(
-    results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["report", str(results), "--check"]) == 1
-    assert f"{results / 'tiny.md'}: is missing" in capsys.readouterr().out
+def test_tables_are_written_and_found_changed(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(results)]) == 0
     assert str(results / "tiny.md") in capsys.readouterr().out.splitlines()
-    assert main(["report", str(results), "--check"]) == 0
     text = (results / "tiny.md").read_text(encoding="utf-8")
     (results / "tiny.md").write_text(text.replace("0.5000", "0.9999"), encoding="utf-8")
-    capsys.readouterr()
     assert main(["report", str(results), "--check"]) == 1
     assert "0.9999" in capsys.readouterr().out
 

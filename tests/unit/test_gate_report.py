@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -34,7 +35,7 @@ def experiment() -> Experiment:
     return found.replace(models=found.models[:1], evaluation=found.evaluation.replace(measures=measures))
 
 
-def make_trials(experiment: Experiment, means: tuple[float, ...], **changes: object) -> list[Record]:
+def make_trials(experiment: Experiment, means: tuple[float, ...], **changes: Any) -> list[Record]:
     def values(mean: float, seed: int) -> dict[str, tuple[float, ...]]:
         found = spread(mean, seed=seed)
         return {"accuracy@1": tuple(value * 0.9 for value in found), MEASURE: found}

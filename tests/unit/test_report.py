@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.support.manifests import change, parse
 from tests.support.records import make_record
 
 FEW_ROUNDS = 100
+HOSTILE = ("<script>alert(1)</script>", "a | b", "[x](http://evil)", "![x](http://evil/x.png)")
 BEFORE = {"mrr@10": (0.5, 0.25, 0.0), "map@100": (0.5, 0.25, 0.1), "accuracy@1": (0.0, 0.0, 0.0)}
 
 
@@ -28,69 +30,69 @@ def write(results: Path, data: dict[str, Any] | None = None) -> None:
         write_record(make_record(make_values(first), experiment=experiment, model="small", seed=seed), results)
 
 
-def read_table(results: Path, data: dict[str, Any] | None = None) -> str:
-    write(results, data)
-    write_tables(results, rounds=FEW_ROUNDS)
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables of one plain experiment, and of one that is marked and has a stranger's title."""
+    folder = tmp_path_factory.mktemp("results")
+    write(folder)
+    marked = change("published.not_comparable", "rebuilt data")
+    write(folder, {**marked, "name": "marked", "title": f"Look: {' '.join(HOSTILE)}"})
+    write_tables(folder, rounds=FEW_ROUNDS)
+    return folder
+
+
+@pytest.fixture
+def table(results: Path) -> str:
     return (results / "tiny.md").read_text(encoding="utf-8")
 
 
-def test_published_values_stand_beside_ours_with_mean_and_deviation(tmp_path: Path) -> None:
-    lines = [line for line in read_table(tmp_path).splitlines() if line.startswith("|") and "mrr@10" in line]
+def test_published_values_stand_beside_ours_with_mean_and_deviation(table: str) -> None:
+    lines = [line for line in table.splitlines() if line.startswith("|") and "mrr@10" in line]
     row = next(line for line in lines if "0.8919" in line)
     assert "0.2500" in row  # before
     assert "0.4500" in row  # the mean of 0.5 and 0.4 after it
     assert "0.0707" in row  # their standard deviation
 
 
-def test_every_measure_has_a_row(tmp_path: Path) -> None:
-    table = read_table(tmp_path)
+def test_every_measure_has_a_row(table: str) -> None:
     for measure in ("accuracy@1", "mrr@10", "map@100"):
         assert any(line.startswith("|") and measure in line for line in table.splitlines())
 
 
-def test_environment_costs_and_the_way_to_run_it_again_are_told(tmp_path: Path) -> None:
-    table = read_table(tmp_path)
+def test_environment_costs_and_the_way_to_run_it_again_are_told(table: str) -> None:
     assert "some CPU" in table
     assert "2.13.0" in table
     assert "nox -s reproduce -- --experiment tiny" in table
 
 
-def test_data_that_are_not_comparable_are_marked(tmp_path: Path) -> None:
-    marked = change("published.not_comparable", "rebuilt data")
-    assert "rebuilt data" not in read_table(tmp_path / "plain")
-    assert "rebuilt data" in read_table(tmp_path / "marked", marked)
-    assert "rebuilt data" in (tmp_path / "marked" / "README.md").read_text(encoding="utf-8")
+def test_data_that_are_not_comparable_are_marked(results: Path, table: str) -> None:
+    assert "rebuilt data" not in table
+    assert "rebuilt data" in (results / "marked.md").read_text(encoding="utf-8")
 
 
-def test_the_same_records_give_the_same_bytes_and_are_up_to_date(tmp_path: Path) -> None:
-    assert read_table(tmp_path / "one") == read_table(tmp_path / "two")
-    assert compare_tables(tmp_path / "one", rounds=FEW_ROUNDS) == []
+def test_text_of_a_stranger_is_shown_never_obeyed(results: Path) -> None:
+    text = (results / "marked.md").read_text(encoding="utf-8")
+    assert "Look: " in text
+    assert [hostile for hostile in HOSTILE if hostile in text] == []
 
 
-def test_a_table_that_was_edited_or_removed_is_named(tmp_path: Path) -> None:
-    read_table(tmp_path)
-    (tmp_path / "tiny.md").write_text("edited", encoding="utf-8")
-    (tmp_path / "README.md").unlink()
-    differing = "\n".join(compare_tables(tmp_path, rounds=FEW_ROUNDS))
-    assert f"{tmp_path / 'tiny.md'}:1: " in differing
-    assert f"{tmp_path / 'README.md'}: is missing" in differing
+def test_the_index_lists_every_experiment_with_its_mark(results: Path) -> None:
+    rows = (results / "README.md").read_text(encoding="utf-8").splitlines()
+    (tiny,) = [row for row in rows if "(tiny.md)" in row]
+    (marked,) = [row for row in rows if "(marked.md)" in row]
+    assert "rebuilt data" not in tiny
+    assert "rebuilt data" in marked
 
 
-def test_the_index_lists_every_experiment(tmp_path: Path) -> None:
-    write(tmp_path)
-    write(tmp_path, {**change("name", "second")})
-    write_tables(tmp_path, rounds=FEW_ROUNDS)
-    index = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "(tiny.md)" in index
-    assert "(second.md)" in index
-
-
-@pytest.mark.parametrize(
-    "hostile", ["<script>alert(1)</script>", "a | b", "[x](http://evil)", "![x](http://evil/x.png)"]
-)
-def test_text_of_a_stranger_is_shown_never_obeyed(tmp_path: Path, hostile: str) -> None:
-    table = read_table(tmp_path, change("title", hostile))
-    assert hostile not in table
+def test_what_was_written_is_up_to_date_until_it_is_edited_or_removed(results: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "results"
+    shutil.copytree(results, copy)
+    assert compare_tables(copy, rounds=FEW_ROUNDS) == []
+    (copy / "tiny.md").write_text("edited", encoding="utf-8")
+    (copy / "README.md").unlink()
+    differing = "\n".join(compare_tables(copy, rounds=FEW_ROUNDS))
+    assert f"{copy / 'tiny.md'}:1: " in differing
+    assert f"{copy / 'README.md'}: is missing" in differing
 
 
 def test_records_in_the_folder_of_another_experiment_are_refused(tmp_path: Path) -> None:
