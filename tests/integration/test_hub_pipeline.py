@@ -20,6 +20,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs are no dependency of ours
 
 from harness.experiment import Experiment, HubSource, read_experiment
+from harness.files import hash_file
 from harness.lock import list_sources, read_lock
 from harness.record import Record, read_records
 from tests.support.hub_child import CANARY, write_files
@@ -224,6 +225,18 @@ def test_a_broken_file_of_a_parcel_is_refused(world: World) -> None:
     mended = world.harness("fetch", world.manifest, "--to", parcel, "--store", world.folder / "store-broken")
     assert mended.returncode == 0, mended.stderr
     assert b"gone" not in path.read_bytes()
+
+
+def test_files_gone_bad_in_the_cache_are_taken_anew_before_they_are_pinned(world: World) -> None:
+    lock = read_lock(world.manifest.with_suffix(".lock"), world.experiment)
+    for name in ("qa/train.jsonl", "model.safetensors"):  # one that git holds, and one of LFS
+        path = next((world.folder / "cache").glob(f"hub/*/snapshots/*/{name}")).resolve()
+        path.write_bytes(b"x" + path.read_bytes()[1:])
+    locked = world.harness("lock", world.manifest, "--store", world.folder / "store-results")
+    assert (locked.returncode, locked.stdout) == (0, f"{world.manifest.with_suffix('.lock')}: nothing changed\n")
+    for name in ("qa/train.jsonl", "model.safetensors"):
+        known = {source.files.get(name) for source in lock.sources.values()}
+        assert {hash_file(path) for path in (world.folder / "cache").glob(f"hub/*/snapshots/*/{name}")} <= known
 
 
 def test_lock_check_tells_whether_the_hub_has_moved_and_fails_where_that_matters(world: World) -> None:
