@@ -20,12 +20,11 @@ PREFIX = "checkpoint-"
 class Seal(Frozen):
     """What is noted beside a checkpoint's files.
 
-    ``seconds`` are those of training up to it over all attempts, ``resumes`` how often training had gone on from a
-    checkpoint by then, ``batches`` the digest of every batch so far, ``files`` path -> SHA-256.
+    ``seconds`` are those of training up to it over all attempts, ``batches`` the digest of every batch so far,
+    ``files`` path -> SHA-256.
     """
 
     seconds: float
-    resumes: int
     batches: tuple[str, ...]
     files: dict[str, str]
 
@@ -38,20 +37,19 @@ class Snapshot:
     seal: Seal
 
 
-def seal_snapshot(written: Path, target: Path, *, seconds: float, resumes: int, batches: tuple[str, ...]) -> None:
+def seal_snapshot(written: Path, target: Path, *, seconds: float, batches: tuple[str, ...]) -> None:
     """Make a checkpoint of a folder that the trainer wrote, in one step.
 
     Args:
         written: the trainer's folder; afterwards it is gone.
         target: what it becomes; a broken one that is there is replaced.
         seconds: of training up to here.
-        resumes: how often training went on from a checkpoint.
         batches: digests of the batches so far.
 
     Raises:
         OSError: the disk refuses.
     """
-    seal = Seal(seconds=seconds, resumes=resumes, batches=batches, files=hash_tree(written))
+    seal = Seal(seconds=seconds, batches=batches, files=hash_tree(written))
     write_atomically(written / SEAL_FILE, seal.model_dump_json().encode())
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)

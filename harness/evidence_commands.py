@@ -48,6 +48,12 @@ def add_evidence_commands(
     doctor.add_argument("--results", type=Path, default=RESULTS, help="default: results")
     doctor.set_defaults(run=_doctor)
 
+    faults = commands.add_parser("faults", help="write the README's table of faults survived from the suite's report")
+    faults.add_argument("report", type=Path, nargs="?", default=RESULTS / "faults.json", help="default: %(default)s")
+    faults.add_argument("--readme", type=Path, default=Path("README.md"), help="default: README.md")
+    faults.add_argument("--check", action="store_true", help="write nothing; exit 1 where the table differs")
+    faults.set_defaults(run=_faults)
+
     store = commands.add_parser("store", help="look after the store of stage outputs")
     actions = store.add_subparsers(required=True, metavar="ACTION")
     for name, run, text in (
@@ -146,6 +152,17 @@ def _doctor(options: argparse.Namespace) -> int:
         if finding.health is Health.BAD:
             worst = DIFFERS
     return worst
+
+
+def _faults(options: argparse.Namespace) -> int:
+    from harness.faults import update_readme  # noqa: PLC0415 - see add_evidence_commands
+
+    same = update_readme(options.readme, options.report, check=options.check)
+    if same:
+        print(f"{options.readme}: nothing changed")
+        return PASSED
+    print(f"{options.readme}: {f'differs from what {options.report} says' if options.check else 'written'}")
+    return DIFFERS if options.check else PASSED
 
 
 def _list(options: argparse.Namespace) -> int:

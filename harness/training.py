@@ -109,10 +109,11 @@ def train_model(
     checkpoints = scratch / "checkpoints"
     newest = find_snapshot(checkpoints)
     clock = _Clock(newest)
+    resumes = _count_resumes(scratch / "resumes", resumed=newest is not None)
 
     def keep(written: Path, batches: tuple[str, ...]) -> None:
         target = checkpoints / written.name
-        seal_snapshot(written, target, seconds=clock.read(), resumes=clock.resumes, batches=batches)
+        seal_snapshot(written, target, seconds=clock.read(), batches=batches)
         prune_snapshots(checkpoints, recipe.checkpoints_kept)
 
     trainer = RecipeTrainer(
@@ -141,7 +142,7 @@ def train_model(
         precision=precision,
         steps=trainer.state.global_step,
         loss=tuple(_list_loss(trainer.state.log_history)),
-        resumes=clock.resumes,
+        resumes=resumes,
         batches=trainer.batches,
         weights_sha256=hash_file(target / MODEL_FOLDER / "model.safetensors"),
     )
@@ -154,7 +155,6 @@ class _Clock:
 
     def __init__(self, newest: Snapshot | None) -> None:
         self.before = 0.0 if newest is None else newest.seal.seconds
-        self.resumes = 0 if newest is None else newest.seal.resumes + 1
         self.started = 0.0
 
     def start(self) -> None:
@@ -162,6 +162,14 @@ class _Clock:
 
     def read(self) -> float:
         return self.before + time.perf_counter() - self.started
+
+
+def _count_resumes(path: Path, *, resumed: bool) -> int:
+    """Count this start if it goes on from a checkpoint; kept apart from checkpoints, since one can serve twice."""
+    before = int(path.read_text(encoding="utf-8")) if path.is_file() else 0
+    if resumed:
+        write_atomically(path, f"{before + 1}".encode())
+    return before + resumed
 
 
 def _copy_events(source: Path, target: Path) -> None:

@@ -111,7 +111,7 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(
             written.mkdir(parents=True)
             for name in ("model.safetensors", "optimizer.pt", "trainer_state.json", "rng_state.pth"):
                 (written / name).write_bytes(random.Random(step).randbytes(500))
-            seal_snapshot(written, folder / f"checkpoint-{step}", seconds=1.0, resumes=0, batches=("b",) * step)
+            seal_snapshot(written, folder / f"checkpoint-{step}", seconds=1.0, batches=("b",) * step)
         file = generator.choice(sorted((folder / "checkpoint-4").iterdir()))
         DAMAGES[damage](file, generator)
         with faults.commit(f"{damage}: checkpoint"), warnings.catch_warnings(record=True):
