@@ -16,7 +16,8 @@ def list_trackers(output: Path, *names: str) -> Sequence[str]:
     from harness.trainer import make_arguments
 
     arguments = make_arguments(make_recipe(), seed=0, device="cpu", precision="fp32", output=output, trackers=names)
-    return list(arguments.report_to)
+    assert isinstance(arguments.report_to, list)
+    return arguments.report_to
 
 
 def test_nobody_is_told_of_training_unless_asked(tmp_path: Path) -> None:
@@ -26,9 +27,7 @@ def test_nobody_is_told_of_training_unless_asked(tmp_path: Path) -> None:
 def test_a_tracker_that_is_installed_is_handed_to_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_files(tmp_path / "installed", {"trackio/__init__.py": b""})
     monkeypatch.syspath_prepend(str(tmp_path / "installed"))
-    assert list_trackers(tmp_path, "trackio", "tensorboard") == ["trackio"], (
-        "our own callback writes TensorBoard's logs"
-    )
+    assert list_trackers(tmp_path, "trackio", "tensorboard") == ["trackio"], "TensorBoard has a callback already"
 
 
 def test_a_tracker_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:

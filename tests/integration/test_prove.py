@@ -1,0 +1,72 @@
+"""A trial run twice from nothing is proved to give the same bits, and what breaks that is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.errors import ManifestError
+from harness.experiment import read_experiment
+from harness.proof import Outcome, Sameness, compare_outcomes
+from harness.prove import choose_trial
+from tests.support.tiny_trials import Place, make_place
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return make_place(tmp_path_factory.mktemp("tiny"))
+
+
+def test_trial_is_proved_bit_identical_layer_by_layer(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prove", str(place.manifest), "--device", "cpu", "--store", str(place.store)]) == 0
+    said = [line.split() for line in capsys.readouterr().out.splitlines() if line]
+    layers = ["data", "batch order", "loss", "weights", "embeddings", "run", "values"]
+    assert said[-8:] == [*([*name.split(), "same"] for name in layers), ["bit-identical"]]
+
+
+def test_records_of_two_trainings_that_differ_are_compared(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert place.at(tmp_path / "a").run() == 0
+    text = place.manifest.read_text(encoding="utf-8")
+    try:
+        place.manifest.write_text(text.replace("learning_rate = 1e-3", "learning_rate = 2e-3"), encoding="utf-8")
+        assert place.at(tmp_path / "b").run() == 0
+    finally:
+        place.manifest.write_text(text, encoding="utf-8")
+    tuned, base = "small.finetuned.seed=0.json", "small.baseline.json"
+    folders = [tmp_path / name / "results" / "records" / "tiny" for name in ("a", "b")]
+    assert main(["prove", "--records", *(str(folder / base) for folder in folders)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "bit-identical"
+    assert main(["prove", "--records", *(str(folder / tuned) for folder in folders)]) == 1
+    said = capsys.readouterr().out.splitlines()
+    # The batches are the same, and so is the loss at the first step, before any weight has changed.
+    assert said[1] == "batch order  same"
+    assert said[2].startswith("loss         differs: step ")
+    assert not said[2].startswith("loss         differs: step 1:")
+    assert "the first to diverge: loss, step " in said[-1]
+
+
+def test_same_trial_in_other_stores_is_bit_identical_by_its_records(place: Place, tmp_path: Path) -> None:
+    outcomes = []
+    for name in ("a", "b"):
+        other = place.at(tmp_path / name)
+        assert other.run() == 0
+        outcomes.append(Outcome(other.read()[1], other.results))
+    proof = compare_outcomes(*outcomes)
+    assert proof.sameness is Sameness.BITS
+    assert all(layer.same for layer in proof.layers)
+
+
+def test_trial_is_chosen_by_its_id_or_is_the_first_that_is_trained(place: Place) -> None:
+    experiment = read_experiment(place.manifest)
+    assert choose_trial(experiment, None).id == "tiny/small/finetuned/seed=0"
+    assert choose_trial(experiment, "tiny/small/baseline").variant == "baseline"
+    with pytest.raises(ManifestError, match="no trial 'tiny/other'; the trials are: tiny/small/baseline, "):
+        choose_trial(experiment, "tiny/other")
+
+
+def test_neither_an_experiment_nor_records_is_refused() -> None:
+    assert main(["prove"]) == 2

@@ -1,0 +1,89 @@
+"""What changed is made again, and nothing else: a new seed costs one training, a new measure no encoding."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness import stages
+from harness.experiment import Experiment
+from harness.record import Record
+from tests.support.tiny_trials import Place, make_place
+
+STAGES = ("prepare", "baseline", "train", "evaluate")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A tiny experiment whose baseline and first seed are in the store."""
+    place = make_place(tmp_path_factory.mktemp("tiny"))
+    run(place)
+    return place
+
+
+def run(place: Place, change: Callable[[Experiment], Experiment] = lambda experiment: experiment) -> list[Record]:
+    """Run the baseline and one seed of the experiment, changed, in this process."""
+    from harness.pipeline import open_workplace, run_trial
+    from harness.progress import Progress
+    from harness.selection import select_experiment
+    from harness.trial import list_trials
+
+    selected = select_experiment(str(place.manifest), place.manifest.parent)
+    experiment = change(selected.experiment.replace(seeds=(0,)))
+    workplace = open_workplace(
+        experiment, selected.lock, base=selected.base, store=place.store, results=place.results, device="cpu"
+    )
+    trials = list(list_trials(experiment))
+    return [run_trial(trial, workplace, Progress(io.StringIO(), trials)) for trial in trials]
+
+
+def list_made(records: list[Record]) -> set[str]:
+    """Return the stages that were not found in the store."""
+    return {stage for record in records for stage, cost in record.stages.items() if not cost.cached}
+
+
+def set_training(**changes: Any) -> Callable[[Experiment], Experiment]:
+    return lambda experiment: experiment.replace(training=experiment.training.replace(**changes))
+
+
+def set_evaluation(**changes: Any) -> Callable[[Experiment], Experiment]:
+    return lambda experiment: experiment.replace(evaluation=experiment.evaluation.replace(**changes))
+
+
+@pytest.mark.parametrize(
+    ("change", "made"),
+    [
+        pytest.param(lambda experiment: experiment, set(), id="nothing"),
+        pytest.param(lambda experiment: experiment.replace(title="Another"), set(), id="title"),
+        pytest.param(set_evaluation(measures=("mrr@10", "ndcg@10")), set(), id="measures"),
+        pytest.param(set_training(checkpoint_steps=3, evaluation_steps=2), set(), id="checkpoints on the way"),
+        pytest.param(lambda experiment: experiment.replace(seeds=(7,)), {"train", "evaluate"}, id="seed"),
+        pytest.param(set_training(batch_size=5), {"train", "evaluate"}, id="batch size"),
+        pytest.param(set_training(learning_rate=2e-3), {"train", "evaluate"}, id="learning rate"),
+        pytest.param(set_evaluation(batch_tokens=300), {"baseline", "evaluate"}, id="tokens encoded together"),
+        pytest.param(set_evaluation(top_k=101), {"baseline", "evaluate"}, id="passages kept"),
+    ],
+)
+def test_change_costs_what_it_must(place: Place, change: Callable[[Experiment], Experiment], made: set[str]) -> None:
+    assert list_made(run(place, change)) == made
+
+
+def test_package_that_changes_numbers_costs_all_but_the_data(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = stages.list_packages()
+    monkeypatch.setattr(stages, "list_packages", lambda: packages | {"datasets": "0.0.1"})
+    assert list_made(run(place)) == set()
+    monkeypatch.setattr(stages, "list_packages", lambda: packages | {"torch": "0.0.1"})
+    assert list_made(run(place)) == {"baseline", "train", "evaluate"}
+
+
+def test_hit_tells_the_seconds_of_the_making(place: Place) -> None:
+    first, again = run(place), run(place)
+    for before, after in zip(first, again, strict=True):
+        assert {stage: cost.seconds for stage, cost in before.stages.items()} == {
+            stage: cost.seconds for stage, cost in after.stages.items()
+        }
+        assert all(cost.cached for cost in after.stages.values())
+        assert all(cost.seconds > 0 for cost in after.stages.values())
