@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from harness import stages
+from harness.environment import list_packages
 from harness.experiment import Experiment
 from harness.record import Record
 from tests.support.tiny_trials import Place, make_place
@@ -17,11 +18,17 @@ STAGES = ("prepare", "baseline", "train", "evaluate")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A tiny experiment whose baseline and first seed are in the store."""
+    import torch
+
+    threads = torch.get_num_threads()
+    # Tiny models gain nothing from threads, which wait for each other for long where a machine is busy.
+    torch.set_num_threads(1)
     place = make_place(tmp_path_factory.mktemp("tiny"))
     run(place)
-    return place
+    yield place
+    torch.set_num_threads(threads)
 
 
 def run(place: Place, change: Callable[[Experiment], Experiment] = lambda experiment: experiment) -> list[Record]:
@@ -72,7 +79,7 @@ def test_change_costs_what_it_must(place: Place, change: Callable[[Experiment], 
 
 
 def test_package_that_changes_numbers_costs_all_but_the_data(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    packages = stages.list_packages()
+    packages = list_packages()
     monkeypatch.setattr(stages, "list_packages", lambda: packages | {"datasets": "0.0.1"})
     assert list_made(run(place)) == set()
     monkeypatch.setattr(stages, "list_packages", lambda: packages | {"torch": "0.0.1"})
