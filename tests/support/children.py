@@ -45,6 +45,8 @@ def die() -> None:
 def _act(act: Callable[..., Any], *arguments: Any) -> None:
     import torch
 
+    # A shell that starts a job in the background has it ignore interrupts, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Tiny models gain nothing from threads, which wait for each other for long where a machine is busy.
     torch.set_num_threads(1)
     act(*arguments)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
@@ -40,8 +39,6 @@ def _run_pytest(log: Path, arguments: list[str]) -> None:
     import pytest
 
     os.chdir(ROOT)
-    # A shell that starts a job in the background has it ignore interrupts, and children inherit that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     with log.open("wb") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)

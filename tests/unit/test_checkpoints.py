@@ -18,7 +18,7 @@ def write(folder: Path, step: int, *, seconds: float = 1.0) -> Path:
     (written / "deep" / "config.json").write_text("{}", encoding="utf-8")
     target = folder / f"checkpoint-{step}"
     batches = tuple(f"batch {number}" for number in range(step))
-    seal_snapshot(written, target, seconds=seconds, resumes=1, batches=batches)
+    seal_snapshot(written, target, seconds=seconds, batches=batches)
     assert not written.exists()
     return target
 
@@ -31,7 +31,6 @@ def test_newest_is_the_highest_step_whatever_the_clock_says(tmp_path: Path) -> N
     assert newest is not None
     assert newest.folder.name == "checkpoint-100"
     assert newest.seal.seconds == 100
-    assert newest.seal.resumes == 1
     assert len(newest.seal.batches) == 100
 
 
