@@ -28,7 +28,8 @@ from tests.fault.conftest import Faults
 from tests.support.evidence import make_results
 from tests.support.records import MANIFESTS, MODEL, read_manifest
 
-SEED = int(os.environ.get("HARNESS_SEED", "0")) or random.randrange(1, 2**32)
+# One seed in CI; HARNESS_SEED tries others.
+SEED = int(os.environ.get("HARNESS_SEED", "1"))
 TIMES = 40
 CONSTRAINTS = MANIFESTS.parents[1] / "constraints.txt"
 
