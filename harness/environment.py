@@ -127,12 +127,6 @@ def list_gpus() -> tuple[Gpu, ...]:
     return tuple(gpus)
 
 
-def has_native_bf16() -> bool:
-    """Say whether the CPU has bf16 matrix or dot-product instructions (AMX-BF16 or AVX512-BF16)."""
-    flags = _read_cpu_field("flags").split()
-    return "amx_bf16" in flags or "avx512_bf16" in flags
-
-
 def _name_cpu() -> str:
     return _read_cpu_field("model name") or platform.processor() or "unknown"
 

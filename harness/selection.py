@@ -10,8 +10,8 @@ from pathlib import Path
 from harness.environment import list_gpus
 from harness.errors import ManifestError
 from harness.experiment import Experiment, FolderSource, read_experiment
+from harness.hub import is_hub_reachable
 from harness.lock import Lock, read_lock
-from harness.sources import is_hub_reachable
 from harness.trial import narrow
 
 MOST_SEEDS = 1000

@@ -28,7 +28,6 @@ EvaluateModel = Callable[["SentenceTransformer"], Mapping[str, float]]
 MODEL_FOLDER = "model"
 LOG_FOLDER = "tensorboard"
 LOG_FILE = "training.json"
-SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
