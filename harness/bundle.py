@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 from harness.errors import RecordError, SourceError
+from harness.files import ZIP_ERRORS
 from harness.record import read_records, write_atomically
 from harness.schema import format_json
 
@@ -86,7 +87,7 @@ def unpack_bundle(bundle: Path, target: Path) -> list[str]:
             left = MAX_BYTES
             for member in members:
                 left -= _unpack_member(archive, member, target, left, bundle)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as cause:
+    except ZIP_ERRORS as cause:
         raise SourceError(f"{bundle}: not a whole zip: {cause}") from cause
     except OSError as cause:
         raise SourceError(f"{cause.filename or bundle}: {cause.strerror or cause}") from cause

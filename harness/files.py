@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import lzma
+import struct
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +21,20 @@ WANTED = {
     "data": ("README.md", "*.jsonl", "*.json", "*.parquet", "*.csv", "*.obo"),
 }
 UNWANTED = ("onnx/*", "openvino/*", ".*", "*/.*")
+
+# All that zipfile raises on a damaged archive, of which one wrong bit is enough: another method of compression, a name
+# that is not UTF-8 (a ValueError), a flag that says encrypted (a RuntimeError) or patched.
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+)
 
 
 def hash_git_blob(path: Path) -> str:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -16,6 +15,7 @@ from typing import BinaryIO
 from harness.addresses import strip_addresses
 from harness.errors import SourceError
 from harness.experiment import WheelSource
+from harness.files import ZIP_ERRORS
 
 
 def read_members(source: WheelSource, scratch: Path) -> Iterator[tuple[str, bytes]]:
@@ -93,7 +93,7 @@ def _read_zip(stream: BinaryIO, path: str, *, place: str) -> Iterator[tuple[str,
                 if ".." in parts or info.filename.startswith("/"):
                     raise SourceError(f"{place}: member {info.filename!r} would leave its folder")
                 yield info.filename, archive.read(info)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as cause:
+    except ZIP_ERRORS as cause:
         raise SourceError(f"{place}: not a whole zip: {cause}") from cause
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import stat
 import zipfile
@@ -164,6 +165,29 @@ def test_broken_archive_is_said(results: Path, tmp_path: Path, damage: str) -> N
     path.write_bytes({"cut": bytes(content[:-30]), "text": b"no zip", "empty": b""}.get(damage, bytes(content)))
     with pytest.raises(SourceError, match="not a whole zip"):
         unpack_bundle(path, tmp_path / "out")
+
+
+def test_any_flipped_bit_of_an_archive_is_said_or_changes_nothing(tmp_path: Path) -> None:
+    files = {"ünits.json": b"{}", "SHA256SUMS": f"{hashlib.sha256(b'{}').hexdigest()}  ünits.json\n".encode()}
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    whole = (tmp_path / "whole.zip").read_bytes()
+    refused = 0
+    for place in range(len(whole) * 8):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path, folder = tmp_path / "evidence.zip", tmp_path / "out"
+        path.write_bytes(damaged)
+        try:
+            problems = unpack_bundle(path, folder)
+        except SourceError as error:
+            assert str(path) in str(error) or str(folder) in str(error)  # noqa: PT017 - either outcome is fine
+            refused += 1
+        else:
+            assert problems or {found.name: found.read_bytes() for found in folder.iterdir()} == files
+        shutil.rmtree(folder, ignore_errors=True)
+    assert refused > len(whole)
 
 
 def test_zip_that_is_no_bundle_is_said(tmp_path: Path) -> None:
