@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import StoreError
 from harness.record import write_atomically
-from harness.schema import Frozen, decode_json, read_text
+from harness.schema import Frozen, canonical_json, decode_json, read_text
 from harness.store import hash_tree
 
 SEAL_FILE = "seal.json"
@@ -21,12 +23,14 @@ class Seal(Frozen):
     """What is noted beside a checkpoint's files.
 
     ``seconds`` are those of training up to it over all attempts, ``batches`` the digest of every batch so far,
-    ``files`` path -> SHA-256.
+    ``files`` path -> SHA-256, ``sha256`` that of all three: a wrong bit in here would go into the
+    record.
     """
 
     seconds: float
     batches: tuple[str, ...]
     files: dict[str, str]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ def seal_snapshot(written: Path, target: Path, *, seconds: float, batches: tuple
     Raises:
         OSError: the disk refuses.
     """
-    seal = Seal(seconds=seconds, batches=batches, files=hash_tree(written))
+    files = hash_tree(written)
+    seal = Seal(seconds=seconds, batches=batches, files=files, sha256=_digest(seconds, batches, files))
     write_atomically(written / SEAL_FILE, seal.model_dump_json().encode())
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)
@@ -83,9 +88,15 @@ def _find_problem(path: Path) -> str:
         found = hash_tree(path)
     except (StoreError, OSError) as cause:
         return str(cause)
+    if seal.sha256 != _digest(seal.seconds, seal.batches, seal.files):
+        return f"{SEAL_FILE} is not as it was written"
     found.pop(SEAL_FILE, None)
     differing = sorted(name for name in {*seal.files, *found} if seal.files.get(name) != found.get(name))
     return f"not as it was written: {', '.join(differing)}" if differing else ""
+
+
+def _digest(seconds: float, batches: tuple[str, ...], files: Mapping[str, str]) -> str:
+    return hashlib.sha256(canonical_json([seconds, batches, dict(files)]).encode()).hexdigest()
 
 
 def _read_seal(path: Path) -> Seal:
