@@ -207,7 +207,8 @@ def test_every_face_is_written(write: Writer, tmp_path: Path) -> None:
     assert texts["comment"].startswith("<!-- harness report gate-bioasq -->\n")
     assert "Gate failed" in texts["comment"]
     assert int(ET.fromstring(texts["junit"]).attrib["failures"]) > 0  # noqa: S314 - our own
-    assert "data:image/svg+xml" in texts["html"]
+    assert texts["html"].count("data:image/svg+xml") == 1
+    assert 'class="bad"' in texts["html"]
     assert summary.read_text(encoding="utf-8").startswith("# Gate failed")
     first, *_, closing = [line for line in done.stdout.splitlines() if not line.startswith("::error")]
     token = first.removeprefix("::stop-commands::")

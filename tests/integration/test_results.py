@@ -2,61 +2,106 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from harness.cli import main
 from harness.errors import HarnessError, RecordError
-from harness.history import History, take_snapshot
-from harness.record import read_records
-from harness.results import compare_tables, render_results, write_junit, write_tables
+from harness.reference import accept, plan_acceptance
+from harness.results import Rendered, compare_tables, render_results, write_junit, write_tables
 from tests.support.evidence import make_results
 from tests.support.records import read_manifest
 
 ROUNDS = 50
+# Of the processor, not of the wall, so that a busy machine does not matter; torch alone would take longer.
+CPU_SECONDS = 6.0
+COMMAND = """
+import sys, time
+from harness.cli import main
+assert "matplotlib" not in sys.modules, "matplotlib came with the import"
+code = main(sys.argv[1:])
+heavy = sorted({"torch", "sentence_transformers", "transformers", "datasets"} & set(sys.modules))
+print(code, heavy, time.process_time(), file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with the records of two experiments, which tests only read."""
+    folder = tmp_path_factory.mktemp("made")
+    make_results(folder, read_manifest("bioasq-rebuilt"))
+    make_results(folder, read_manifest("hpo"), model="all-MiniLM-L6-v2", seeds=(0,))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rendered(made: Path) -> Rendered:
+    """What is generated for them: drawing takes longer than all the rest, so it is done once."""
+    return render_results(made, rounds=ROUNDS)
 
 
 @pytest.fixture
-def results(tmp_path: Path) -> Path:
-    """A results folder with the records of two experiments."""
-    make_results(tmp_path, read_manifest("bioasq-rebuilt"))
-    make_results(tmp_path, read_manifest("hpo"), model="all-MiniLM-L6-v2", seeds=(0,))
-    return tmp_path
+def results(made: Path, tmp_path: Path) -> Path:
+    """A copy of both experiments' records to write to."""
+    return shutil.copytree(made, tmp_path / "results")
 
 
-def test_the_same_records_give_the_same_bytes(results: Path) -> None:
-    first = write_tables(results, rounds=ROUNDS).contents
-    assert render_results(results, rounds=ROUNDS).contents == first
-    assert compare_tables(results, rounds=ROUNDS) == []
-    assert {Path(name).suffix for name in first} == {".md", ".html", ".svg", ""}
-    for name, content in first.items():
+@pytest.fixture
+def small(results: Path) -> Path:
+    """The records of one of them, whose few pictures are soon drawn."""
+    for kind in ("records", "runs"):
+        shutil.rmtree(results / kind / "bioasq-rebuilt")
+    return results
+
+
+def test_the_same_records_give_the_same_bytes(results: Path, rendered: Rendered) -> None:
+    contents = write_tables(results, rounds=ROUNDS).contents
+    assert contents == rendered.contents
+    assert {Path(name).suffix for name in contents} == {".md", ".html", ".svg", ""}
+    for name, content in contents.items():
         assert (results / name).read_bytes() == content.encode()
 
 
-@pytest.mark.parametrize("suffix", ["md", "html", "svg"])
-def test_an_edited_file_is_named_with_its_line(results: Path, suffix: str) -> None:
-    write_tables(results, rounds=ROUNDS)
-    path = next(results.rglob(f"*.{suffix}"))
-    path.write_text(path.read_text(encoding="utf-8").replace("0", "9", 1), encoding="utf-8")
-    (line,) = compare_tables(results, rounds=ROUNDS)
-    assert line.startswith(f"{path}:")
+def test_edited_files_are_named_with_their_line(small: Path) -> None:
+    write_tables(small, rounds=ROUNDS)
+    assert compare_tables(small, rounds=ROUNDS) == []
+    edited = {small / "hpo.md", small / "hpo.html", next(small.rglob("*.svg"))}
+    for path in edited:
+        path.write_text(path.read_text(encoding="utf-8").replace("0", "9", 1), encoding="utf-8")
+    lines = compare_tables(small, rounds=ROUNDS)
+    assert len(lines) == len(edited)
+    assert all(any(re.match(rf"{re.escape(str(path))}:\d+: reads ", line) for line in lines) for path in edited)
 
 
-def test_missing_and_left_over_files_are_named_and_left_over_pictures_deleted(results: Path) -> None:
-    write_tables(results, rounds=ROUNDS)
-    (results / "hpo.html").unlink()
-    stale = results / "pictures" / "old.svg"
+def test_the_command_writes_tables_and_tells_what_was_changed(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(small)]) == 0
+    assert str(small / "hpo.md") in capsys.readouterr().out.splitlines()
+    assert main(["report", str(small), "--check"]) == 0
+    assert capsys.readouterr().out == ""
+    text = (small / "hpo.md").read_text(encoding="utf-8")
+    (small / "hpo.md").write_text(text.replace("mrr@10", "mrr@11"), encoding="utf-8")
+    assert main(["report", str(small), "--check"]) == 1
+    assert "mrr@11" in capsys.readouterr().out
+
+
+def test_missing_and_left_over_files_are_named_and_left_over_pictures_deleted(small: Path) -> None:
+    write_tables(small, rounds=ROUNDS)
+    (small / "hpo.html").unlink()
+    stale = small / "pictures" / "old.svg"
     stale.write_text("<svg/>", encoding="utf-8")
-    lines = compare_tables(results, rounds=ROUNDS)
-    assert lines == [f"{results / 'hpo.html'}: is missing", f"{stale}: no report has this picture"]
-    write_tables(results, rounds=ROUNDS)
+    lines = compare_tables(small, rounds=ROUNDS)
+    assert lines == [f"{small / 'hpo.html'}: is missing", f"{stale}: no report has this picture"]
+    write_tables(small, rounds=ROUNDS)
     assert not stale.exists()
 
 
-def test_the_mark_stands_by_every_table_and_picture_with_published_values(results: Path) -> None:
-    report = render_results(results, rounds=ROUNDS).reports["bioasq-rebuilt"]
+def test_the_mark_stands_by_every_table_and_picture_with_published_values(rendered: Rendered) -> None:
+    report = rendered.reports["bioasq-rebuilt"]
     assert report.mark is not None
     blocks = [block for section in report.sections for block in section.blocks]
     marked = [block for block in blocks if getattr(block, "mark", None)]
@@ -65,58 +110,55 @@ def test_the_mark_stands_by_every_table_and_picture_with_published_values(result
         assert "rebuilt data" in str(getattr(block, "mark", ""))
 
 
-def test_worst_queries_are_shown_with_what_ranked_above(results: Path) -> None:
-    text = render_results(results, rounds=ROUNDS).contents["bioasq-rebuilt.md"]
+def test_worst_queries_are_shown_with_what_ranked_above(rendered: Rendered) -> None:
+    text = rendered.contents["bioasq-rebuilt.md"]
     worst = text.partition("## Worst queries")[2].partition("\n## ")[0]
     assert worst.count("### what is question") == 10
     assert "After fine-tuning: rank" in worst
     assert "1. the answer to question" in worst
 
 
-def test_texts_of_another_record_are_refused(results: Path) -> None:
-    (results / "runs" / "hpo" / "texts.json.gz").write_bytes(b"other")
+def test_texts_of_another_record_are_refused(small: Path) -> None:
+    (small / "runs" / "hpo" / "texts.json.gz").write_bytes(b"other")
     with pytest.raises(RecordError, match=r"texts\.json\.gz: has the SHA-256"):
-        render_results(results, rounds=ROUNDS)
+        render_results(small, rounds=ROUNDS)
 
 
-def test_a_link_out_of_the_folder_is_refused(results: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    run = next((results / "runs" / "hpo").glob("*.run.gz"))
+def test_a_link_out_of_the_folder_is_refused(small: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    run = next((small / "runs" / "hpo").glob("*.run.gz"))
     outside = tmp_path_factory.mktemp("outside") / "x.gz"
     run.rename(outside)
     run.symlink_to(outside)
     with pytest.raises(RecordError, match="lies outside"):
-        render_results(results, rounds=ROUNDS)
+        render_results(small, rounds=ROUNDS)
 
 
-def test_an_absent_run_is_named(results: Path) -> None:
-    run = next((results / "runs" / "hpo").glob("*.run.gz"))
+def test_an_absent_run_is_named(small: Path) -> None:
+    run = next((small / "runs" / "hpo").glob("*.run.gz"))
     run.unlink()
     with pytest.raises(HarnessError, match=run.name):
-        render_results(results, rounds=ROUNDS)
+        render_results(small, rounds=ROUNDS)
 
 
-def test_what_was_accepted_over_time_is_drawn(results: Path) -> None:
-    records = read_records(results / "records" / "hpo")
-    history = History().extend(take_snapshot(records)).extend(take_snapshot(records))
-    folder = results / "reference" / "hpo"
-    folder.mkdir(parents=True)
-    (folder / "history.json").write_text(history.format(), encoding="utf-8")
-    contents = render_results(results, rounds=ROUNDS).contents
-    assert "00000000" in contents["pictures/hpo-history-all-MiniLM-L6-v2.svg"]
+def test_what_was_accepted_over_time_is_drawn(small: Path) -> None:
+    name = "pictures/hpo-history-all-MiniLM-L6-v2.svg"
+    assert name not in render_results(small, rounds=ROUNDS).contents
+    accept(plan_acceptance(small / "records" / "hpo", small / "reference")[0])
+    contents = render_results(small, rounds=ROUNDS).contents
+    assert "00000000" in contents[name]
+    assert "2026-01-01" in contents[name]
 
 
-def test_junit_files_are_written_beside_each_other(results: Path, tmp_path: Path) -> None:
-    paths = write_junit(render_results(results, rounds=ROUNDS).reports, tmp_path / "junit")
+def test_junit_files_are_written_beside_each_other(rendered: Rendered, tmp_path: Path) -> None:
+    paths = write_junit(rendered.reports, tmp_path / "junit")
     assert [path.name for path in paths] == ["bioasq-rebuilt.xml", "hpo.xml"]
     assert 'name="mrr@10"' in paths[1].read_text(encoding="utf-8")
 
 
-def test_a_report_is_built_without_torch_and_help_without_matplotlib(results: Path) -> None:
-    code = (
-        "import sys, pathlib\n"
-        "from harness.results import render_results\n"
-        "assert 'matplotlib' not in sys.modules, 'matplotlib came with the import'\n"
-        f"render_results(pathlib.Path({str(results)!r}), rounds=10)\n"
-        "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules), 'heavy packages'\n"
+def test_a_report_is_written_without_torch_and_help_without_matplotlib(small: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", COMMAND, "report", str(small)], capture_output=True, text=True, check=True, timeout=120
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    code, heavy, seconds = ended.stderr.splitlines()[-1].split(maxsplit=2)
+    assert (code, heavy) == ("0", "[]")
+    assert float(seconds) < CPU_SECONDS

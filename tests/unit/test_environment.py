@@ -36,7 +36,7 @@ def checkout(tmp_path: Path) -> Path:
     for name in ("harness/a.py", "benchmarks/experiments/a.toml", "results/a.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("a", encoding="utf-8")
-    git(tmp_path, "init", "-q")
+    git(tmp_path, "init", "-q", "--template=")  # hooks are many files, and none is called
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "a")
     return tmp_path

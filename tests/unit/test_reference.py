@@ -14,12 +14,10 @@ from harness.experiment import Experiment
 from harness.gate import GateOutcome
 from harness.history import History, Snapshot, read_history, take_snapshot
 from harness.intake import take_in
-from harness.record import Record, write_record
+from harness.record import write_record
 from harness.reference import accept, plan_acceptance
 from harness.reference_report import build_acceptance_report
-from harness.results import render_results
 from harness.terminal import render_terminal
-from tests.support.evidence import make_results
 from tests.support.records import MACHINE, MODEL, make_record, read_manifest, spread
 
 MEASURE = "mrr@10"
@@ -193,19 +191,6 @@ def test_a_history_survives_writing_and_reading(tmp_path: Path, experiment: Expe
     assert Snapshot(commit=None, dirty=None, date="2026-01-01", trials=()).label == "no commit"
     with pytest.raises(RecordError, match="found none"):
         take_snapshot([])
-
-
-def test_the_tables_draw_the_history_of_the_reference(tmp_path: Path) -> None:
-    experiment = read_manifest("bioasq", seeds=(0, 1, 2))
-    experiment = experiment.replace(models=experiment.models[:1], claims=(), thresholds=())
-    records: list[Record] = make_results(tmp_path, experiment)
-    assert records
-    name = f"pictures/bioasq-history-{MODEL}.svg"
-    assert name not in render_results(tmp_path, rounds=200).contents
-    accept(plan_acceptance(tmp_path / "records" / "bioasq", tmp_path / "reference")[0])
-    contents = render_results(tmp_path, rounds=200).contents
-    assert "00000000" in contents[name]
-    assert "2026-01-01" in contents[name]
 
 
 def _refuse_last(write: object) -> object:

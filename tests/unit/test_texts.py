@@ -32,7 +32,11 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         read_texts(tmp_path / "t.gz", sha256="0" * 64)
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"{}"), gzip.compress(b"[")[:-4]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b"{}"), gzip.compress(b"[")[:-4]],
+    ids=["empty", "no gzip", "no texts", "cut off"],  # the bytes hold the time, and every worker must know the same ids
+)
 def test_a_broken_file_is_named(tmp_path: Path, content: bytes) -> None:
     digest = write(tmp_path / "t.gz", content)
     with pytest.raises(RecordError, match=r"t\.gz"):
