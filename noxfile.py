@@ -29,9 +29,11 @@ def reproduce(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the whole test suite."""
+    """Run the whole test suite, a worker for each core; -- -n 0 runs it in one process."""
     _install(session, "dev")
-    _run(session, "pytest", *session.posargs)
+    # Files stay whole, so that what a file's tests share is made once, and in their order, so that the long ones of the
+    # fault suite do not come last, when there is nothing left for the other worker.
+    _run(session, "pytest", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder", *session.posargs)
 
 
 @nox.session

@@ -1,16 +1,11 @@
-"""The fault suite counts what it did and what was survived, and writes it to the file that HARNESS_FAULTS names."""
+"""The fault suite counts what it did and what was survived; tests/conftest.py makes a report of it."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-
-REPORT_VARIABLE = "HARNESS_FAULTS"
 
 
 class Faults:
@@ -34,27 +29,17 @@ class Faults:
         self.skipped[name] = reason
         pytest.skip(reason)
 
+    def add(self, times: Mapping[str, int], survived: Mapping[str, int], skipped: Mapping[str, str]) -> None:
+        """Add what another process counted."""
+        for ours, theirs in ((self.times, times), (self.survived, survived)):
+            for name, count in theirs.items():
+                ours[name] = ours.get(name, 0) + count
+        self.skipped.update(skipped)
+
 
 FAULTS = pytest.StashKey[Faults]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[FAULTS] = Faults()
 
 
 @pytest.fixture
 def faults(pytestconfig: pytest.Config) -> Faults:
     return pytestconfig.stash[FAULTS]
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    path = os.environ.get(REPORT_VARIABLE)
-    found = session.config.stash[FAULTS]
-    if not path or not (found.times or found.skipped):
-        return
-    rows = [
-        {"fault": name, "times": found.times.get(name, 0), "survived": found.survived.get(name, 0)}
-        | ({"skipped": found.skipped[name]} if name in found.skipped else {})
-        for name in sorted({*found.times, *found.skipped})
-    ]
-    Path(path).write_text(json.dumps({"schema_version": 1, "faults": rows}, indent=1) + "\n", encoding="utf-8")

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from harness.experiment import Experiment, Variant
 from harness.record import write_record
+from tests.support import pytest_child
 from tests.support.evidence import make_results
+from tests.support.pytest_child import Ended
 from tests.support.records import make_record, read_manifest, spread
 
-ROOT = Path(__file__).parents[2]
 NOTEBOOK = "notebook, July 2024, unrounded output"
 
 
-def run_claims(experiment: str, results: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "benchmarks/test_claims.py"]
-    command += ["--experiment", experiment, "--results", str(results), *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+def run_claims(experiment: str, results: Path, *options: str) -> Ended:
+    log = results / "log.txt"
+    return pytest_child.run_claims(log, "--experiment", experiment, "--results", str(results), *options)
 
 
 def write_published(results: Path, experiment: Experiment, *, shift: float = 0.0, jitter: float = 0.0005) -> None:
@@ -49,39 +47,39 @@ def write_published(results: Path, experiment: Experiment, *, shift: float = 0.0
 def test_values_as_published_pass_though_the_publication_contradicts_itself(tmp_path: Path) -> None:
     write_published(tmp_path, read_manifest("bioasq"))
     result = run_claims("bioasq", tmp_path)
-    assert result.returncode == 0, result.stdout
-    assert "WARNING different, but the publication contradicts itself" in result.stdout
-    assert "3 passed" in result.stdout
+    assert result.code == 0, result.said
+    assert "WARNING different, but the publication contradicts itself" in result.said
+    assert "3 passed" in result.said
 
 
 def test_values_below_the_published_ones_fail_and_are_named(tmp_path: Path) -> None:
     write_published(tmp_path, read_manifest("bioasq"), shift=-0.05)
     result = run_claims("bioasq", tmp_path)
-    assert result.returncode == 1, result.stdout
-    assert "not reproduced: all-mpnet-base-v2/finetuned:" in result.stdout
-    assert "1 failed, 2 passed" in result.stdout
+    assert result.code == 1, result.said
+    assert "not reproduced: all-mpnet-base-v2/finetuned:" in result.said
+    assert "1 failed, 2 passed" in result.said
 
 
 def test_inconclusive_values_pass_with_a_warning(tmp_path: Path) -> None:
     write_published(tmp_path, read_manifest("bioasq"), shift=0.008, jitter=0.004)
     result = run_claims("bioasq", tmp_path)
-    assert result.returncode == 0, result.stdout
-    assert "WARNING inconclusive: all-mpnet-base-v2/finetuned:" in result.stdout
+    assert result.code == 0, result.said
+    assert "WARNING inconclusive: all-mpnet-base-v2/finetuned:" in result.said
 
 
 def test_a_missing_seed_fails_and_is_named(tmp_path: Path) -> None:
     write_published(tmp_path, read_manifest("bioasq"))
     (tmp_path / "records" / "bioasq" / "all-mpnet-base-v2.finetuned.seed=3.json").unlink()
     result = run_claims("bioasq", tmp_path)
-    assert result.returncode == 1, result.stdout
-    assert "bioasq/all-mpnet-base-v2/finetuned/seed=3: there is no record of this trial" in result.stdout
+    assert result.code == 1, result.said
+    assert "bioasq/all-mpnet-base-v2/finetuned/seed=3: there is no record of this trial" in result.said
 
 
 def test_no_records_at_all_fail_every_case(tmp_path: Path) -> None:
     result = run_claims("bioasq", tmp_path)
-    assert result.returncode == 1, result.stdout
-    assert "3 failed" in result.stdout
-    assert "skipped" not in result.stdout
+    assert result.code == 1, result.said
+    assert "3 failed" in result.said
+    assert "skipped" not in result.said
 
 
 @pytest.mark.parametrize("bound", ["low", "high"])
@@ -89,12 +87,12 @@ def test_data_that_cannot_be_compared_are_held_to_their_own_threshold_only(tmp_p
     experiment = read_manifest("bioasq-rebuilt")
     write_published(tmp_path, experiment, shift=0.0 if bound == "low" else -0.1)
     result = run_claims("bioasq-rebuilt", tmp_path)
-    assert result.returncode == (0 if bound == "low" else 1), result.stdout
-    assert "not reproduced:" not in result.stdout
-    assert ("threshold not met" in result.stdout) == (bound == "high")
+    assert result.code == (0 if bound == "low" else 1), result.said
+    assert "not reproduced:" not in result.said
+    assert ("threshold not met" in result.said) == (bound == "high")
 
 
 def test_an_experiment_without_claims_still_needs_its_records(tmp_path: Path) -> None:
     make_results(tmp_path, read_manifest("hpo"), model="all-MiniLM-L6-v2")
-    assert run_claims("hpo", tmp_path).returncode == 0
-    assert run_claims("hpo", tmp_path, "--seeds", "4").returncode == 1
+    assert run_claims("hpo", tmp_path).code == 0
+    assert run_claims("hpo", tmp_path, "--seeds", "4").code == 1

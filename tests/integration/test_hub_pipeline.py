@@ -39,7 +39,7 @@ COMMAND = "import sys; from harness.cli import main; sys.exit(main(sys.argv[1:])
 NAMESPACE = ("unshare", "--map-root-user", "--net")
 # In a network namespace without a route. torch is imported once; each run is a fork of this process.
 AIR_GAPPED = """
-import json, os, socket, sys
+import gc, json, os, socket, sys
 from pathlib import Path
 import datasets, sentence_transformers, pytest
 from huggingface_hub import constants
@@ -48,6 +48,7 @@ try:
     sys.exit("there is a route")
 except OSError:
     pass
+gc.freeze()  # else each fork's collections would copy all that was imported
 for options, environment in json.loads(sys.argv[2]):
     pid = os.fork()
     if not pid:

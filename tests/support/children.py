@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -45,6 +46,8 @@ def die() -> None:
 def _act(act: Callable[..., Any], *arguments: Any) -> None:
     import torch
 
+    # Collecting garbage would visit, and so copy, the million objects of the imports, again and again.
+    gc.freeze()
     # A shell that starts a job in the background has it ignore interrupts, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Tiny models gain nothing from threads, which wait for each other for long where a machine is busy.

@@ -23,7 +23,17 @@ from tests.support.hub_sockets import Listener, LoggedRequest
 
 __all__ = ["Fault", "Faults", "HubRepository", "HubServer", "LoggedRequest", "hub_environment"]
 
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "HOME", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
+_INHERITED = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "HOME",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "OMP_NUM_THREADS",
+)
 
 
 class HubServer:

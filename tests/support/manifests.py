@@ -6,6 +6,7 @@ import copy
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from harness.errors import ManifestError
 from harness.experiment import Experiment
 from harness.schema import decode
 
-REMOVED = object()
+
+class _Removed(Enum):
+    """Has a name of its own, and so the same test id in every process."""
+
+    REMOVED = auto()
+
+
+REMOVED = _Removed.REMOVED
 """Stands in for a value that a manifest shall not have."""
 
 TINY = """

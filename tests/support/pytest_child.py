@@ -26,19 +26,33 @@ class Ended:
 
 def start_benchmarks(log: Path, *arguments: str) -> ForkServerProcess:
     """Start `pytest benchmarks/` with these arguments in a new process; what it says goes into a file."""
-    return start_child(_run_pytest, log, ["benchmarks/test_reproduce.py", *PLAIN, *arguments])
+    return _start("test_reproduce.py", log, *arguments)
 
 
 def run_benchmarks(log: Path, *arguments: str) -> Ended:
     """Run `pytest benchmarks/` with these arguments in a new process."""
-    code = end_child(start_benchmarks(log, *arguments))
-    return Ended(code, log.read_text(encoding="utf-8"))
+    return _end(start_benchmarks(log, *arguments), log)
+
+
+def run_claims(log: Path, *arguments: str) -> Ended:
+    """Run `pytest benchmarks/test_claims.py`, which judges the stored records only, in a new process."""
+    return _end(_start("test_claims.py", log, *arguments), log)
+
+
+def _start(module: str, log: Path, *arguments: str) -> ForkServerProcess:
+    return start_child(_run_pytest, log, [f"benchmarks/{module}", *PLAIN, *arguments])
+
+
+def _end(child: ForkServerProcess, log: Path) -> Ended:
+    return Ended(end_child(child), log.read_text(encoding="utf-8"))
 
 
 def _run_pytest(log: Path, arguments: list[str]) -> None:
     import pytest
 
     os.chdir(ROOT)
+    # pytest-benchmark would take this session for a worker's, and measure nothing.
+    os.environ.pop("PYTEST_XDIST_WORKER", None)
     with log.open("wb") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
