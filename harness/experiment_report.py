@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from harness.assessment import Assessment, count_verdicts
 from harness.change import ROUNDS
 from harness.errors import RecordError
+from harness.evidence import Evidence
 from harness.examples import list_worst_queries
 from harness.experiment import Experiment
 from harness.fact_tables import list_commands, list_costs, list_data, list_environments, sort_records
@@ -26,7 +26,7 @@ from harness.verdict import Judgement, judge
 def build_report(
     records: Sequence[Record],
     *,
-    results: Path | None = None,
+    evidence: Evidence | None = None,
     history: Sequence[Snapshot] = (),
     rounds: int = ROUNDS,
 ) -> Report:
@@ -34,8 +34,7 @@ def build_report(
 
     Args:
         records: at least one, all of one experiment.
-        results: the folder with the records' runs and texts, from which the worst queries are shown; None leaves
-            them out.
+        evidence: the records' runs and texts, from which the worst queries are shown; None leaves them out.
         history: accepted records by commit, oldest first.
         rounds: sign patterns of the randomization test.
 
@@ -57,8 +56,8 @@ def build_report(
     changes = list_changes(found)
     sections.append(Section(changes.heading, (*changes.blocks, *draw_changes(found))))
     sections.append(Section("Training", tuple(draw_losses(records))))
-    if results is not None:
-        sections += [list_worst_queries(shelf, model.name, results) for model in experiment.models]
+    if evidence is not None:
+        sections += [list_worst_queries(shelf, model.name, evidence) for model in experiment.models]
     costs = list_costs(records)
     sections.append(Section(costs.heading, (*costs.blocks, *draw_stages(records))))
     sections.append(Section("Over time", tuple(draw_history(found, history))))

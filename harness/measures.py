@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,18 +120,30 @@ def evaluate_run(
     _check_queries(run, qrels, allow_missing=allow_missing)
     places = {query_id: place for place, query_id in enumerate(qrels)}
     values = {name: np.zeros(len(qrels), dtype=np.float64) for name in measures}
-    theirs: dict[Any, str] = {
-        getattr(ir_measures, FAMILIES[measure.family]) @ measure.cutoff: name for name, measure in parsed.items()
-    }
-    rankings = {
-        query_id: {passage_id: float(-rank) for rank, passage_id in enumerate(passages)}
+    judgements = {query_id: dict(judged) for query_id, judged in qrels.items()}
+    # Reciprocal ranks come from another evaluator than the rest. Asked for together, each value would be looked up in
+    # both, by a hash that costs more than the value.
+    for alone in (False, True):
+        asked = [measure for measure in parsed.values() if (measure.family == "mrr") == alone]
+        if not asked:
+            continue
+        theirs = [getattr(ir_measures, FAMILIES[measure.family]) @ measure.cutoff for measure in asked]
+        # By identity for the same reason; a measure comes back as the object that was passed.
+        arrays = {id(their): values[measure.name] for their, measure in zip(theirs, asked, strict=True)}
+        rankings = _rank_passages(run, max(measure.cutoff for measure in asked))
+        for value in ir_measures.iter_calc(theirs, judgements, rankings):
+            arrays[id(value.measure)][places[value.query_id]] = value.value
+    return values
+
+
+def _rank_passages(run: Run, depth: int) -> dict[str, dict[str, float]]:
+    """Score the first passages of each query by their ranks; no measure looks behind its cutoff."""
+    scores = [float(-rank) for rank in range(depth)]
+    return {
+        query_id: dict(zip(passages, scores, strict=False))
         for query_id, passages in zip(run.query_ids, run.passage_ids, strict=True)
         if passages
     }
-    judgements = {query_id: dict(judged) for query_id, judged in qrels.items()}
-    for value in ir_measures.iter_calc(list(theirs), judgements, rankings):
-        values[theirs[value.measure]][places[value.query_id]] = value.value
-    return values
 
 
 def _check_queries(run: Run, qrels: Qrels, *, allow_missing: bool) -> None:

@@ -15,7 +15,8 @@ from harness.statistics import Interval, check_level
 Array = NDArray[np.float64]
 Alternative = Literal["two-sided", "less", "greater"]
 
-CHUNK_NUMBERS = 1 << 22  # 32 MiB of float64: large enough for BLAS, small enough for any machine
+CHUNK_NUMBERS = 1 << 22  # random bits drawn at once: another number would draw others, and change every p-value
+BLOCK_NUMBERS = 1 << 15  # 256 KiB of float64 at once: from the processor's cache it takes a third of the time
 ROUNDING = 1e-12  # relative: sums in another order differ by less, distinct sums of ranks by far more
 
 
@@ -61,10 +62,9 @@ def sign_flip_test(
     slack = ROUNDING * np.abs(table).sum(axis=1)
     generator = np.random.default_rng(seed)
     counts = np.zeros(len(table), dtype=np.int64)
-    for size in _chunks(rounds, table.shape[1]):
+    for size in _chunks(rounds, table.shape[1], CHUNK_NUMBERS):
         packed = np.frombuffer(generator.bytes(size * -(-table.shape[1] // 8)), dtype=np.uint8)
-        bits = np.unpackbits(packed.reshape(size, -1), axis=1, count=table.shape[1])
-        sums = bits.astype(np.float64) @ table.T  # bits of 0 and 1: the signed sum is 2 * sums - total
+        sums = _sum_drawn(packed.reshape(size, -1), table)  # the signed sum is 2 * sums - total
         sums *= 2
         sums -= total
         if alternative == "two-sided":
@@ -75,6 +75,19 @@ def sign_flip_test(
             extreme = sums >= total - slack
         counts += np.count_nonzero(extreme, axis=0)
     return np.asarray((1.0 + counts) / (rounds + 1.0), dtype=np.float64)
+
+
+def _sum_drawn(packed: NDArray[np.uint8], table: Array) -> Array:
+    """Sum, for every round, the differences of the queries whose bit is set, in blocks that stay in the cache."""
+    queries = table.shape[1]
+    sums = np.empty((len(packed), len(table)))
+    transposed = np.ascontiguousarray(table.T)
+    start = 0
+    for size in _chunks(len(packed), queries, BLOCK_NUMBERS):
+        bits = np.unpackbits(packed[start : start + size], axis=1, count=queries)
+        sums[start : start + size] = bits.astype(np.float64) @ transposed
+        start += size
+    return sums
 
 
 def holm(p_values: ArrayLike) -> Array:
@@ -126,12 +139,13 @@ def paired_bootstrap_intervals(
     queries = table.shape[1]
     generator = np.random.default_rng(seed)
     means = np.empty((rounds, len(table)))
+    transposed = np.ascontiguousarray(table.T)
     start = 0
-    for size in _chunks(rounds, queries):
+    for size in _chunks(rounds, queries, BLOCK_NUMBERS):
         drawn = generator.integers(queries, size=(size, queries))
         drawn += np.arange(size)[:, None] * queries
         weights = np.bincount(drawn.ravel(), minlength=size * queries).reshape(size, queries)
-        means[start : start + size] = weights.astype(np.float64) @ table.T / queries
+        means[start : start + size] = weights.astype(np.float64) @ transposed / queries
         start += size
     lows, highs = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return tuple(Interval(float(low), float(high), level) for low, high in zip(lows, highs, strict=True))
@@ -182,7 +196,7 @@ def _table(differences: ArrayLike) -> Array:
     return table
 
 
-def _chunks(rounds: int, queries: int) -> list[int]:
-    size = max(1, CHUNK_NUMBERS // max(1, queries))
+def _chunks(rounds: int, queries: int, numbers: int) -> list[int]:
+    size = max(1, numbers // max(1, queries))
     full, rest = divmod(rounds, size)
     return [size] * full + [rest] * (rest > 0)

@@ -59,6 +59,10 @@ def draw_picture(picture: Picture) -> str:
         figure = Figure(figsize=(WIDTH_INCHES, _measure_height(picture.chart)), layout="constrained")
         FigureCanvasSVG(figure)
         _draw(figure.subplots(), picture.chart)
+        # Laid out here, since savefig would draw all once more for it.
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)
+        figure.set_layout_engine("none")
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return finish_svg(stream.getvalue(), picture.caption)

@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from harness.change import ROUNDS
 from harness.errors import RecordError
+from harness.evidence import Evidence
 from harness.experiment import Variant
 from harness.experiment_report import build_report
 from harness.history import read_history
@@ -72,14 +73,14 @@ def write_tables(results: Path, *, rounds: int = ROUNDS) -> Rendered:
     return rendered
 
 
-def compare_tables(results: Path, *, rounds: int = ROUNDS) -> list[str]:
+def compare_tables(results: Path, *, rounds: int = ROUNDS, evidence: Evidence | None = None) -> list[str]:
     """Return what the files on disk would be changed by, one line per file; empty where they are up to date.
 
     Raises:
         HarnessError: a record or its evidence is broken.
     """
     differing = []
-    contents = render_results(results, rounds=rounds).contents
+    contents = render_results(results, rounds=rounds, evidence=evidence).contents
     for name, content in contents.items():
         path = results / name
         found = path.read_bytes() if path.is_file() else None
@@ -114,18 +115,24 @@ def write_junit(reports: Mapping[str, Report], folder: Path) -> list[Path]:
     return written
 
 
-def render_results(results: Path, *, rounds: int = ROUNDS) -> Rendered:
+def render_results(results: Path, *, rounds: int = ROUNDS, evidence: Evidence | None = None) -> Rendered:
     """Make everything that is generated for a results folder, writing nothing.
+
+    Args:
+        results: see `write_tables`.
+        rounds: sign patterns of the randomization test.
+        evidence: what was read of the folder already; None reads it anew.
 
     Raises:
         HarnessError: a record or its evidence is broken.
     """
     entries: dict[str, Entry] = {}
+    evidence = evidence or Evidence(results)
     for folder in sorted(path for path in (results / "records").glob("*") if path.is_dir()):
         records = read_records(folder)
         if records:
             past = read_history(results / REFERENCE / folder.name).snapshots
-            entries[folder.name] = Entry(records, build_report(records, results=results, history=past, rounds=rounds))
+            entries[folder.name] = Entry(records, build_report(records, evidence=evidence, history=past, rounds=rounds))
     files = {}
     for name, entry in entries.items():
         if entry.report.name != name:

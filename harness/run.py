@@ -12,16 +12,19 @@ is lowered to the next float32 below it, and every reader sees the order that th
 from __future__ import annotations
 
 import gzip
+import math
 import re
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import accumulate, chain, groupby, pairwise
+from operator import gt
 from pathlib import Path
-from typing import BinaryIO, TypeAlias, cast
+from typing import TypeAlias
 
 import numpy as np
 
+from harness.columns import MAX_LINE_BYTES, read_columns, read_fields
 from harness.errors import DataError, StoreError
 
 Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
@@ -29,10 +32,9 @@ Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
 
 MAX_FILE_BYTES = 1 << 30
 """Files may come from strangers: reading stops here, counted after decompression."""
-MAX_LINE_BYTES = 4096
-BLOCK_BYTES = 1 << 16
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+_NUMBERS = re.compile(rf"(?:{_NUMBER.pattern} )++")  # possessive: nothing is kept for another try
 _RELEVANCE = re.compile(r"-?[0-9]{1,9}")
 _RUN_FIELDS = 6
 _QRELS_FIELDS = 4
@@ -74,6 +76,11 @@ def _ranking_problem(passages: tuple[str, ...], scores: tuple[float, ...]) -> st
     if len(set(passages)) != len(passages):
         twice = next(passage for passage in passages if passages.count(passage) > 1)
         return f"passage {twice!r} is ranked twice"
+    return None if _is_falling(scores) else _order_problem(passages, scores)
+
+
+def _order_problem(passages: tuple[str, ...], scores: tuple[float, ...]) -> str | None:
+    """What breaks the tie rule, or None."""
     values = np.asarray(scores, dtype=np.float64)
     if not np.isfinite(values).all():
         return f"score {scores[int(np.argmin(np.isfinite(values)))]} is not finite"
@@ -88,6 +95,12 @@ def _ranking_problem(passages: tuple[str, ...], scores: tuple[float, ...]) -> st
                 "but do not stand in the order of their ids"
             )
     return None
+
+
+def _is_falling(scores: tuple[float, ...]) -> bool:
+    """Say whether scores are finite and each is below its predecessor, as in nearly all runs: no tie to look into."""
+    ends = (*scores[:1], *scores[-1:])
+    return all(map(math.isfinite, ends)) and all(map(gt, scores, scores[1:]))
 
 
 def write_run(run: Run, path: Path, *, tag: str = "harness") -> None:
@@ -161,10 +174,39 @@ def read_run(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> Run:
             1, 2, 3, ..., a passage twice, lines of one query in two places, or tied scores whose ids do not
             ascend.
     """
+    columns = read_columns(path, _RUN_FIELDS, max_bytes)
+    return (columns and _assemble(*columns)) or _read_run_lines(path, max_bytes)
+
+
+def _assemble(
+    queries: list[str], _: list[str], passages: list[str], ranks: list[str], texts: list[str], _tag: list[str]
+) -> Run | None:
+    """Make a run of its columns, or None where anything is unusual: what it is, and in which line, is found then."""
+    sizes = [(query, len(list(lines))) for query, lines in groupby(queries)]
+    words = [str(rank) for rank in range(1, max(size for _, size in sizes) + 1)]
+    counted = ranks == list(chain.from_iterable(words[:size] for _, size in sizes))
+    if not counted or not _NUMBERS.fullmatch(" ".join(texts) + " "):
+        return None
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = np.asarray([float(text) for text in texts]).astype(np.float32).astype(np.float64)
+    scores = rounded.tolist()
+    places = list(pairwise(accumulate((size for _, size in sizes), initial=0)))
+    lists = tuple(tuple(passages[start:stop]) for start, stop in places)
+    values = tuple(tuple(scores[start:stop]) for start, stop in places)
+    whole = (
+        len({query for query, _ in sizes}) == len(sizes)
+        and all(len(set(ranked)) == len(ranked) for ranked in lists)
+        and all(map(_is_falling, values))
+    )
+    return Run(tuple(query for query, _ in sizes), lists, values) if whole else None
+
+
+def _read_run_lines(path: Path, max_bytes: int) -> Run:
+    """Read a run line by line, so that the line of whatever is wrong can be named."""
     lists: dict[str, tuple[list[str], list[str]]] = {}
     starts: dict[str, int] = {}
     current, passages, scores, seen = None, list[str](), list[str](), set[str]()
-    for number, (query_id, _, passage_id, rank, text, _) in _read_fields(path, _RUN_FIELDS, max_bytes):
+    for number, (query_id, _, passage_id, rank, text, _) in read_fields(path, _RUN_FIELDS, max_bytes):
         if query_id != current:
             if query_id in lists:
                 raise DataError(f"{path}, line {number}: query {query_id!r} comes again after another query")
@@ -249,7 +291,7 @@ def read_qrels(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> dict[str, dict
             fields, a relevance that is no whole number of at most nine digits, or a judgement made before.
     """
     qrels: dict[str, dict[str, int]] = {}
-    for number, (query_id, _, passage_id, relevance) in _read_fields(path, _QRELS_FIELDS, max_bytes):
+    for number, (query_id, _, passage_id, relevance) in read_fields(path, _QRELS_FIELDS, max_bytes):
         judgements = qrels.setdefault(query_id, {})
         if passage_id in judgements:
             raise DataError(f"{path}, line {number}: {passage_id!r} is judged twice for query {query_id!r}")
@@ -287,41 +329,3 @@ def _write_lines(lines: list[str], path: Path) -> None:
         path.write_bytes(data)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error}") from error
-
-
-def _read_fields(path: Path, count: int, max_bytes: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield line numbers from 1 and exactly `count` fields, within the bounds of this module."""
-    number, total = 0, 0
-    try:
-        with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as file:
-            for line in _read_lines(cast("BinaryIO", file)):
-                number += 1
-                total += len(line)
-                if len(line) > MAX_LINE_BYTES:
-                    raise DataError(f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes")
-                if total > max_bytes:
-                    raise DataError(f"{path}, line {number}: the file is longer than {max_bytes} bytes")
-                text = line.decode()
-                fields = text.split()
-                if len(fields) != count:
-                    raise DataError(f"{path}, line {number}: {len(fields)} fields, expected {count}")
-                if "\0" in text:
-                    raise DataError(f"{path}, line {number}: holds a NUL")
-                yield number, fields
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}, line {number}: not UTF-8: {error.reason}") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}, after line {number}: cannot be read: {error}") from error
-
-
-def _read_lines(file: BinaryIO) -> Iterator[bytes]:
-    """Yield lines with their ends, read in blocks, which is faster; one that is too long is yielded as far as read."""
-    rest = b""
-    while block := file.read(BLOCK_BYTES):
-        *lines, rest = (rest + block).split(b"\n")
-        for line in lines:
-            yield line + b"\n"
-        if len(rest) > MAX_LINE_BYTES:
-            break
-    if rest:
-        yield rest

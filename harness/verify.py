@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from harness.change import ROUNDS
 from harness.errors import HarnessError, SourceError
+from harness.evidence import Evidence
 from harness.experiment import Experiment, read_experiment
-from harness.files import hash_file
 from harness.lock import Lock, read_lock
 from harness.measures import average, best_reachable_mrr, evaluate_run
-from harness.record import Artifact, Record, read_record
+from harness.record import Record, read_record
 from harness.results import compare_tables
-from harness.run import Qrels, read_qrels, read_run
-from harness.texts import read_texts
+from harness.run import Qrels
 from harness.trial import list_trials, narrow
 
 # What differs between two builds of the C library's logarithm, and nothing that a table could show.
@@ -55,16 +54,17 @@ def verify_results(results: Path, *, experiments: Path | None = None, rounds: in
     Raises:
         SourceError: there is no such folder, or no record in it.
     """
-    done = verify_records(results, experiments=experiments)
+    known = Evidence(results)
+    done = verify_records(results, experiments=experiments, evidence=known)
     try:
-        differing = compare_tables(results, rounds=rounds)
+        differing = compare_tables(results, rounds=rounds, evidence=known)
     except HarnessError as cause:
         # A broken record was named already.
         differing = [] if str(cause) in done.problems else [f"{results}: the tables cannot be made again: {cause}"]
     return replace(done, problems=(*done.problems, *differing))
 
 
-def verify_records(results: Path, *, experiments: Path | None = None) -> Verification:
+def verify_records(results: Path, *, experiments: Path | None = None, evidence: Evidence | None = None) -> Verification:
     """Check records against runs and qrels, and against the manifests and locks where they are at hand.
 
     Of every record: its place and digest of the manifest, the digests of its files, each value per query and each
@@ -74,6 +74,7 @@ def verify_records(results: Path, *, experiments: Path | None = None) -> Verific
     Args:
         results: folder with ``records`` and ``runs``.
         experiments: folder with manifests and locks.
+        evidence: what was read of the folder already; None reads it anew.
 
     Raises:
         SourceError: there is no such folder, or no record in it.
@@ -91,51 +92,17 @@ def verify_records(results: Path, *, experiments: Path | None = None) -> Verific
             continue
         if path != results / records[-1].place:
             problems.append(f"{path}: holds the record of {records[-1].trial.id}, whose place is {records[-1].place}")
-    known = _Evidence(results)
+    known = evidence or Evidence(results)
     for record in records:
         problems += _check_record(record, known)
     problems += _check_folder(records, results)
     if experiments is not None:
         problems += _check_manifests(records, experiments)
     values = sum(len(record.query_ids) * len(record.per_query) for record in records)
-    return Verification(len(records), values, len(known.digests), tuple(problems))
+    return Verification(len(records), values, known.files, tuple(problems))
 
 
-class _Evidence:
-    """The files that records name; those of several records are read once."""
-
-    def __init__(self, results: Path) -> None:
-        self.results = results
-        self.digests: dict[str, str] = {}
-        self._qrels: dict[str, Qrels] = {}
-        self._passages: dict[str, dict[str, str]] = {}
-
-    def check(self, artifact: Artifact) -> Iterator[str]:
-        path = self.results / artifact.path
-        if artifact.path not in self.digests:
-            try:
-                self.digests[artifact.path] = hash_file(path)
-            except SourceError as cause:
-                yield str(cause)
-                return
-        found = self.digests[artifact.path]
-        if found != artifact.sha256:
-            yield f"{path}: SHA-256 is {found[:16]}..., the record says {artifact.sha256[:16]}..."
-
-    def qrels(self, artifact: Artifact) -> Qrels:
-        if artifact.path not in self._qrels:
-            self._qrels[artifact.path] = read_qrels(self.results / artifact.path)
-        return self._qrels[artifact.path]
-
-    def passages(self, artifact: Artifact) -> dict[str, str]:
-        if artifact.path not in self._passages:
-            # The digest that the file has: that the record gives another one is said already.
-            texts = read_texts(self.results / artifact.path, sha256=self.digests[artifact.path])
-            self._passages[artifact.path] = texts.passages
-        return self._passages[artifact.path]
-
-
-def _check_record(record: Record, known: _Evidence) -> Iterator[str]:
+def _check_record(record: Record, known: Evidence) -> Iterator[str]:
     place = known.results / record.place
     experiment = record.experiment
     if record.experiment_digest != experiment.digest:
@@ -143,12 +110,15 @@ def _check_record(record: Record, known: _Evidence) -> Iterator[str]:
     if record.trial not in list_trials(experiment):
         yield f"{place}: {record.trial.id} is not among the trials of its experiment"
     for artifact in (record.run, record.qrels, *([record.texts] if record.texts else [])):
-        yield from (f"{place}: {problem}" for problem in known.check(artifact))
+        try:
+            known.check(artifact)
+        except HarnessError as cause:
+            yield f"{place}: {cause}"
     if set(record.values) != set(experiment.evaluation.measures):
         yield f"{place}: values are of other measures than the experiment's"
     try:
-        qrels = known.qrels(record.qrels)
-        run = read_run(known.results / record.run.path)
+        qrels = known.read_qrels(record.qrels)
+        run = known.read_run(record.run, record.qrels)
         computed = evaluate_run(run, qrels, tuple(record.per_query))
         yield from (f"{place}: {problem}" for problem in _compare_values(record, qrels, computed))
         yield from (f"{place}: {problem}" for problem in _compare_data(record, qrels, known))
@@ -177,11 +147,11 @@ def _compare_values(record: Record, qrels: Qrels, computed: dict[str, NDArray[np
             yield f"values[{measure!r}]: reads {record.values[measure]}, run and qrels give {mean}"
 
 
-def _compare_data(record: Record, qrels: Qrels, known: _Evidence) -> Iterator[str]:
+def _compare_data(record: Record, qrels: Qrels, known: Evidence) -> Iterator[str]:
     data, declared = record.data, record.experiment.data
     expected: dict[str, float] = {"queries": len(qrels), "train_pairs": declared.train_rows}
-    if record.texts is not None and record.texts.path in known.digests:
-        passages = known.passages(record.texts)
+    if record.texts is not None and known.has_read(record.texts):
+        passages = known.read_texts(record.texts).passages
         expected |= {
             "passages": len(passages),
             "duplicate_passages": len(passages) - len(set(passages.values())),

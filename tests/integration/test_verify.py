@@ -21,6 +21,7 @@ from harness.lock import Lock, LockedSource, digest_sources, format_lock
 from harness.measures import best_reachable_mrr
 from harness.record import ResolvedSource, write_record
 from harness.results import write_tables
+from harness.run import Run, read_run
 from harness.verify import verify_records, verify_results
 from tests.support.evidence import make_results
 from tests.support.records import DIGEST, MODEL, make_cost, read_manifest
@@ -113,6 +114,18 @@ def test_whole_evidence_is_verified(evidence: Path) -> None:
     assert found.values == 3 * 30 * 15
 
 
+def test_every_run_is_read_once_for_values_and_tables(evidence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def count(path: Path, *, max_bytes: int) -> Run:
+        read.append(path.name)
+        return read_run(path, max_bytes=max_bytes)
+
+    monkeypatch.setattr("harness.evidence.read_run", count)
+    verify_results(evidence / "results", experiments=evidence / "experiments", rounds=ROUNDS)
+    assert len(read) == len(set(read)) == 3
+
+
 def test_changed_value_is_named(evidence: Path) -> None:
     edit_record(evidence, lambda record: record["per_query"]["mrr@10"].__setitem__(4, 0.125))
     problems = "\n".join(verify(evidence))
@@ -145,14 +158,14 @@ def swap_first(lines: list[str]) -> list[str]:
 
 def test_moved_run_line_is_named_by_its_digest(evidence: Path) -> None:
     rewrite(find(evidence, "runs/hpo/*seed=1.run.gz"), swap_first)
-    assert re.search(r"seed=1\.json: .*seed=1\.run\.gz: SHA-256 is", "\n".join(verify(evidence)))
+    assert re.search(r"seed=1\.json: .*seed=1\.run\.gz: has the SHA-256", "\n".join(verify(evidence)))
 
 
 def test_moved_run_line_is_named_even_with_its_digest_forged(evidence: Path) -> None:
     digest = rewrite(find(evidence, "runs/hpo/*seed=1.run.gz"), swap_until_hit)
     edit_record(evidence, lambda record: record["run"].__setitem__("sha256", digest))
     problems = "\n".join(verify(evidence))
-    assert "SHA-256 is" not in problems
+    assert "has the SHA-256" not in problems
     assert re.search(r"seed=1\.json: per_query\['\w+@\d+'\], query 'q\d+': reads", problems)
 
 
@@ -177,11 +190,11 @@ def test_run_line_moved_as_a_whole_is_named(evidence: Path) -> None:
 def test_changed_qrels_are_named(evidence: Path) -> None:
     digest = rewrite(find(evidence, QRELS), lambda lines: [lines[0].replace(" q0 1", " q9 1"), *lines[1:]])
     problems = "\n".join(verify(evidence))
-    assert problems.count("qrels.gz: SHA-256 is") == 3
+    assert problems.count("qrels.gz: has the SHA-256") == 3
     for pattern in ("records/hpo/*seed=0.json", "records/hpo/*seed=1.json", "records/hpo/*baseline.json"):
         edit_record(evidence, lambda record: record["qrels"].__setitem__("sha256", digest), pattern)
     forged = "\n".join(verify(evidence))
-    assert "SHA-256 is" not in forged
+    assert "has the SHA-256" not in forged
     assert re.search(r"baseline\.json: per_query\['\w+@\d+'\], query 'q0': reads", forged)
 
 
@@ -219,7 +232,7 @@ def test_edited_table_cell_is_named(evidence: Path) -> None:
     ("change", "named"),
     [
         (lambda record: record["run"].__setitem__("sha256", "b" * 64), "the record says bbbb"),
-        (lambda record: record["texts"].__setitem__("sha256", "b" * 64), "texts.json.gz: SHA-256 is"),
+        (lambda record: record["texts"].__setitem__("sha256", "b" * 64), "texts.json.gz: has the SHA-256"),
         (lambda record: record.__setitem__("experiment_digest", "b" * 64), "experiment_digest is not the one"),
         (lambda record: record["data"].__setitem__("digest", "b" * 64), "data.digest: is not the digest"),
         (lambda record: record["data"].__setitem__("queries", 31), "data.queries: reads 31, the evidence gives 30"),
@@ -262,7 +275,7 @@ def test_file_that_no_record_names_is_named(evidence: Path) -> None:
 
 def test_missing_run_is_named(evidence: Path) -> None:
     find(evidence, "runs/hpo/*seed=1.run.gz").unlink()
-    assert re.search(r"seed=1\.json: .*seed=1\.run\.gz: cannot be read", "\n".join(verify(evidence)))
+    assert re.search(r"seed=1\.json: .*seed=1\.run\.gz: no such file", "\n".join(verify(evidence)))
 
 
 def test_folder_without_records_is_an_error(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ HARNESS = Path(__file__).parents[2] / "harness"
 LAYERS = re.findall(
     r"\w+",
     """
-    errors addresses files schema sums
+    errors addresses files columns schema sums
     experiment trial environment run record
     lock wheels hub_client hub intake sources parcel drift
-    ontology dataset texts
+    ontology dataset texts evidence
     dropout attention packing device encoder grouping shortlist retrieval
     measures store meter trainer event_files checkpoints training
     stages progress pipeline selection

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from harness import permutation
 from harness.errors import StatisticsError
 from harness.permutation import (
     count_wins,
@@ -115,3 +116,14 @@ def test_the_effect_size_is_mean_by_standard_deviation() -> None:
 def test_wins_ties_and_losses_make_up_all_queries() -> None:
     counted = count_wins([0.5, 1e-15, 0.0, -0.2, 0.1])
     assert (counted.wins, counted.ties, counted.losses) == (2, 2, 1)
+
+
+@pytest.mark.parametrize("block", [1, 64, 1 << 22])
+def test_how_much_is_computed_at_once_changes_no_result(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    table = np.random.default_rng(3).normal(0.05, 1.0, size=(3, 61))
+    expected = sign_flip_test(table, seed=1, rounds=500), paired_bootstrap_intervals(table, seed=1, rounds=500)
+    monkeypatch.setattr(permutation, "BLOCK_NUMBERS", block)
+    assert np.array_equal(sign_flip_test(table, seed=1, rounds=500), expected[0])
+    for found, interval in zip(paired_bootstrap_intervals(table, seed=1, rounds=500), expected[1], strict=True):
+        assert found.low == pytest.approx(interval.low, rel=1e-12)
+        assert found.high == pytest.approx(interval.high, rel=1e-12)

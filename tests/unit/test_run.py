@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.columns import MAX_LINE_BYTES, read_columns
 from harness.errors import DataError, HarnessError, StoreError
 from harness.run import (
-    MAX_LINE_BYTES,
     Run,
     read_qrels,
     read_run,
@@ -200,6 +200,64 @@ def test_a_broken_run_file_is_refused_with_file_and_line(text: str, message: str
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=f"broken.trec.*{message}"):
         read_run(path)
+
+
+PARTS = (
+    "q1",
+    "q2",
+    "Q0",
+    "a",
+    "b",
+    "1",
+    "2",
+    "0.5",
+    "0.25",
+    "1e-3",
+    "9e999",
+    "nan",
+    "t",
+    " ",
+    " ",
+    "\n",
+    "\n",
+    "\t",
+    "\x1c",
+    "é",
+)
+PLAIN = "q1 Q0 a 1 0.5 t\nq1 Q0 b 2 0.25 t\nq2 Q0 a 1 0.5 t\n"
+
+
+@st.composite
+def nearly_plain(draw: st.DrawFn) -> str:
+    """Files that are plain but for at most a few places."""
+    text = PLAIN
+    for _ in range(draw(st.integers(0, 2))):
+        start = draw(st.integers(0, len(text)))
+        text = text[:start] + draw(st.sampled_from(PARTS)) + text[start + draw(st.integers(0, 3)) :]
+    return text
+
+
+@IN_FOLDER
+@given(text=nearly_plain())
+def test_read_all_at_once_or_line_by_line_a_file_is_the_same(text: str, tmp_path: Path) -> None:
+    """Two blanks between fields are never plain, so that the same fields are read line by line."""
+    said: list[Run | str] = []
+    for name, content in (("at-once", text), ("by-line", text.replace(" ", "  "))):
+        path = tmp_path / name
+        path.write_text(content, encoding="utf-8", newline="")
+        try:
+            said.append(read_run(path))
+        except DataError as error:
+            said.append(str(error).replace(name, ""))
+    assert said[0] == said[1]
+
+
+def test_what_we_write_is_read_all_at_once(tmp_path: Path) -> None:
+    write_run(Run(("q", "r"), (("a", "b"), ("a",)), ((0.5, 0.5), (1e-9,))), tmp_path / "run.gz")
+    columns = read_columns(tmp_path / "run.gz", 6, 1000)
+    assert columns is not None
+    assert columns[2] == ["a", "b", "a"]
+    assert read_columns(tmp_path / "run.gz", 6, 10) is None
 
 
 def test_foreign_files_with_tabs_and_without_a_last_newline_are_read(tmp_path: Path) -> None:
