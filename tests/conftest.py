@@ -20,9 +20,9 @@ REPORT_VARIABLE = "HARNESS_FAULTS"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[FAULTS] = Faults()
-    if config.getoption("numprocesses", None):
-        # The workers share the cores already, and threads that wait for each other keep a core busy with waiting.
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Before NumPy is loaded. Tiny models and tables gain nothing from threads, which keep a core busy with waiting for
+    # each other, and workers share the cores already.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(optionalhook=True)

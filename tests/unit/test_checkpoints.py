@@ -84,13 +84,14 @@ def test_sealing_replaces_a_broken_one_of_the_same_step(tmp_path: Path) -> None:
     assert sorted(newest.seal.files) == ["deep/config.json", "model.safetensors"]
 
 
-def test_a_flipped_bit_anywhere_in_a_seal_is_found(tmp_path: Path) -> None:
-    kept = write(tmp_path / "kept", 2)
-    whole = (kept / "seal.json").read_bytes()
+def test_a_flipped_bit_anywhere_in_a_seal_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seal = write(tmp_path, 2) / "seal.json"
+    whole = seal.read_bytes()
+    # That a broken one is removed is looked at elsewhere; here it serves again.
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
     for place in range(len(whole)):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << place % 8
-        copy = shutil.copytree(kept, tmp_path / "damaged" / kept.name)
-        (copy / "seal.json").write_bytes(damaged)
+        seal.write_bytes(damaged)
         with pytest.warns(UserWarning, match="a broken checkpoint is not used"):
-            assert find_snapshot(copy.parent) is None
+            assert find_snapshot(tmp_path) is None
