@@ -21,6 +21,7 @@ from harness.experiment import Experiment, FolderSource, HubSource, WheelSource,
 from harness.hub import is_hub_reachable, is_offline
 from harness.inventory import list_items
 from harness.lock import list_sources, read_lock
+from harness.needs import Needs, estimate_needs
 from harness.record import Record, read_records
 from harness.selection import DATA_DIR_VARIABLE
 from harness.store import Store
@@ -153,21 +154,24 @@ def check_store(root: Path) -> Finding:
 
 
 def check_experiment(manifest: Path, *, store: Path, results: Path, reachable: bool) -> Finding:
-    """Say whether an experiment could run here: its sources, its lock, and the memory that it took elsewhere."""
+    """Say whether an experiment could run here: its sources, its lock, disk, and the memory that it took elsewhere."""
     name = f"experiment {manifest.stem}"
     try:
         experiment = read_experiment(manifest)
-        read_lock(manifest.with_suffix(".lock"), experiment)
+        lock = read_lock(manifest.with_suffix(".lock"), experiment)
     except HarnessError as cause:
         return Finding(name, Health.BAD, str(cause))
     problems = list(_list_obstacles(experiment, manifest.parent, reachable=reachable))
-    needs, short = _list_needs(_read_known(results / "records" / experiment.name), store)
-    problems += short
-    if problems:
-        return Finding(name, Health.BAD, f"cannot run: {'; '.join(problems)}")
+    records = _read_known(results / "records" / experiment.name)
+    expected = estimate_needs(experiment, lock, store)
+    disk, short_of_disk = _judge_disk(expected, records, store)
+    memory, short_of_memory = _judge_memory(expected, records)
+    if problems or short_of_disk or short_of_memory:
+        short = [text for text, is_short in ((disk, short_of_disk), (memory, short_of_memory)) if is_short]
+        return Finding(name, Health.BAD, f"cannot run: {'; '.join([*problems, *short])}")
     gpu = experiment.published is not None and experiment.published.hardware is not None and not list_gpus()
     slow = f"; published on {experiment.published.hardware}, here on the CPU" if gpu and experiment.published else ""
-    return Finding(name, Health.GOOD, f"can run; {needs}{slow}")
+    return Finding(name, Health.GOOD, f"can run; {disk}; {memory}{slow}")
 
 
 def _list_obstacles(experiment: Experiment, base: Path, *, reachable: bool) -> Iterator[str]:
@@ -187,20 +191,32 @@ def _list_obstacles(experiment: Experiment, base: Path, *, reachable: bool) -> I
                     yield f"{name}: {', '.join(missing)} is not installed, and there is no pip to fetch it"
 
 
-def _list_needs(records: Sequence[Record], store: Path) -> tuple[str, list[str]]:
-    """Say what an experiment took by its records, and where this machine has less."""
-    if not records:
-        return "memory and disk are not known yet, since there is no record of it", []
-    most = max(cost.peak_memory_bytes for record in records for cost in record.stages.values())
-    have = psutil.virtual_memory().total
-    short = [f"it took {_format(most)} of memory, here are {_format(have)}"] if most > have else []
-    needs = f"it took {_format(most)} of memory"
+def _judge_disk(expected: Needs, records: Sequence[Record], store: Path) -> tuple[str, bool]:
+    """Hold the disk that an experiment needs against what is free, and say whether it is too little."""
     keys = {cost.key for record in records for cost in record.stages.values()}
-    if store.is_dir():
+    if keys and store.is_dir():
         sizes = [item.size_bytes for item in list_items(Store(store)) if item.path.name in keys]
         if len(sizes) == len(keys):
-            needs += f" and {_format(sum(sizes))} of disk, which lie in the store already"
-    return needs, short
+            return f"its {_format(sum(sizes))} of outputs lie in the store already", False
+    free = shutil.disk_usage(_find_existing(store)).free
+    least = "at least " if expected.unknown else ""
+    text = f"needs {least}{_format(expected.disk_bytes)} of disk, {_format(expected.kept_bytes)} of it for good"
+    if expected.unknown:
+        text += f" (not counting {', '.join(expected.unknown)}, whose size the lock does not say)"
+    return f"{text}, {_format(free)} are free", free < expected.disk_bytes
+
+
+def _judge_memory(expected: Needs, records: Sequence[Record]) -> tuple[str, bool]:
+    """Hold the memory that an experiment took, or at least needs, against this machine's."""
+    have = psutil.virtual_memory().total
+    took = max((cost.peak_memory_bytes for record in records for cost in record.stages.values()), default=None)
+    if took is not None:
+        return f"it took {_format(took)} of memory, here are {_format(have)}", have < took
+    text = "what memory it takes is not known, since there is no record of it"
+    if expected.memory_bytes:
+        text = f"needs more than {_format(expected.memory_bytes)} of memory (its first record will say), here are "
+        text += _format(have)
+    return text, have < expected.memory_bytes
 
 
 def _read_known(folder: Path) -> tuple[Record, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness.errors import LockError
 from harness.experiment import Experiment, Source
@@ -16,8 +16,9 @@ LOCK_LIMIT_BYTES = 4_000_000
 
 
 class LockedSource(Frozen):
-    """The files of one source: path -> SHA-256.
+    """The files of one source: path -> SHA-256, and where they were at hand, path -> bytes.
 
+    ``sizes`` tell what disk is needed before anything is fetched; a file is checked by its hash alone.
     ``complete`` is false where only some hashes are known, for instance before anybody has locked the experiment
     on a machine that reaches the hub; then the files not listed are taken as the pinned commit gives them, and
     records say so.
@@ -26,6 +27,13 @@ class LockedSource(Frozen):
     files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
     complete: bool
     note: str | None = None
+    sizes: dict[str, Annotated[int, Field(ge=0)]] | None = None
+
+    @model_validator(mode="after")
+    def _sizes_of_files(self) -> Self:
+        if unknown := sorted(set(self.sizes or ()) - set(self.files)):
+            raise ValueError(f"sizes of files that have no hash: {', '.join(unknown)}")
+        return self
 
 
 class Lock(Frozen):

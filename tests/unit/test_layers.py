@@ -26,7 +26,7 @@ LAYERS = re.findall(
     statistics permutation equivalence shelf policy repeats change cells costs verdict gate history reference
     palette charts report findings gate_findings assessment
     pictures markdown html junit github terminal bundle examples fact_tables gallery gate_report
-    inventory doctor proof prove faults reference_report review summary_tables value_tables
+    inventory needs doctor proof prove faults reference_report review summary_tables value_tables
     experiment_report card publish results pytest_plugin verify evidence_commands hub_commands cli
     """,
 )

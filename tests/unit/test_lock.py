@@ -104,3 +104,11 @@ def test_half_a_lock_is_refused(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(LockError, match=r"tiny\.lock: not valid JSON"):
         read_lock(path, parse())
+
+
+def test_size_of_a_file_without_a_hash_is_refused(path: Path) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    data["sources"]["data"]["sizes"] = {"b.json": 1}
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(LockError, match=r"sizes of files that have no hash: b\.json"):
+        read_lock(path, parse())
