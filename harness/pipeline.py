@@ -13,6 +13,7 @@ from harness.encoder import keep_freed_memory, pick_device
 from harness.environment import Environment, collect_environment
 from harness.errors import RecordError, ThresholdMissed
 from harness.experiment import Experiment
+from harness.files import hash_file
 from harness.lock import Lock
 from harness.measures import average, best_reachable_mrr, evaluate_run
 from harness.progress import Progress
@@ -26,7 +27,7 @@ from harness.record import (
     write_atomically,
     write_record,
 )
-from harness.sources import Fetched, fetch_source, hash_file
+from harness.sources import Fetched, fetch_source
 from harness.store import Output, Store
 from harness.texts import format_texts
 from harness.training import choose_precision

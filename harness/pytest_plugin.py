@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import HarnessError, ThresholdMissed
-from harness.trial import Trial, list_trials
+from harness.trial import list_trials
 
 if TYPE_CHECKING:
     from harness.pipeline import Workplace
@@ -241,6 +241,3 @@ def describe(record: Record) -> dict[str, Any]:
         "cached": {stage: cost.cached for stage, cost in record.stages.items()},
         "device": record.device_name,
     }
-
-
-__all__ = ["Trial", "describe"]

@@ -13,24 +13,11 @@ from pathlib import Path, PurePosixPath
 from harness.errors import SourceError
 from harness.experiment import Experiment, FolderSource, HubSource, Source, WheelSource
 from harness.files import UNWANTED, WANTED, Role, hash_file, hash_files, hash_git_blob, is_wanted
-from harness.hub import Kind, download_again, download_snapshot, is_hub_reachable, is_offline, list_hashes
+from harness.hub import Kind, download_again, download_snapshot, is_offline, list_hashes
 from harness.lock import Lock, LockedSource, digest_sources, list_sources
 from harness.record import ResolvedSource
 from harness.schema import canonical_json
 from harness.wheels import read_members
-
-__all__ = [
-    "Fetched",
-    "Role",
-    "check_files",
-    "fetch_source",
-    "hash_file",
-    "hash_files",
-    "is_hub_reachable",
-    "is_wanted",
-    "locate_source",
-    "make_lock",
-]
 
 # Beside a manifest: the folder that `harness fetch` puts its sources in, each under `name_carried`.
 CARRIED = "sources"

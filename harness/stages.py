@@ -24,7 +24,7 @@ from harness.retrieval import retrieve
 from harness.run import Run, read_run, write_run
 from harness.schema import Frozen, canonical_json, decode_json, read_text
 from harness.store import Cost, Output, Store
-from harness.training import LOG_FILE, MODEL_FOLDER, Precision, StepProgress, choose_precision, train_model
+from harness.training import LOG_FILE, MODEL_FOLDER, Precision, StepProgress, train_model
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -246,19 +246,3 @@ def _list_numeric_inputs(device: str) -> dict[str, object]:
         "device": device.partition(":")[0],
         "packages": {name: packages[name] for name in NUMERIC_PACKAGES if name in packages},
     }
-
-
-__all__ = [
-    "NUMERIC_PACKAGES",
-    "VERSIONS",
-    "Precision",
-    "Prepared",
-    "Retrieved",
-    "Trained",
-    "choose_precision",
-    "digest_files",
-    "evaluate",
-    "prepare",
-    "rank_passages",
-    "train",
-]

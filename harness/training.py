@@ -14,8 +14,8 @@ from harness.dataset import Row
 from harness.encoder import load_model, native_bf16, seed_everything, synchronize
 from harness.errors import TrainingError
 from harness.experiment import Training
+from harness.files import hash_file
 from harness.record import LossPoint, TrainingLog, write_atomically
-from harness.sources import hash_file
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

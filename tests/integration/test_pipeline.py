@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from harness.cli import main
+from harness.files import hash_file
 from harness.record import Record, read_record, read_records
-from harness.sources import hash_file
 from tests.support.children import end_child
 from tests.support.manifests import TINY, write_data, write_manifest
 from tests.support.pytest_child import Ended, run_benchmarks, start_benchmarks
