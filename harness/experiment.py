@@ -14,13 +14,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from harness.errors import ManifestError
+from harness.measure import parse_measure
 from harness.schema import Frozen, canonical_json, decode, read_text
 
 MANIFEST_LIMIT_BYTES = 1_000_000
 SEED_LIMIT = 2**32  # NumPy takes no larger one
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-MEASURE = re.compile(r"(accuracy|precision|recall|ndcg|mrr|map)@([1-9][0-9]{0,2})")
 
 Variant = Literal["baseline", "finetuned"]
 Column = Literal["anchor", "positive"]
@@ -200,11 +200,10 @@ class Evaluation(Frozen):
     @classmethod
     def _known(cls, measures: tuple[str, ...]) -> tuple[str, ...]:
         for measure in measures:
-            if not MEASURE.fullmatch(measure):
-                raise ValueError(
-                    f"unknown measure {measure!r}: known are accuracy, precision, recall, ndcg, mrr and map, "
-                    "each with @K"
-                )
+            try:
+                parse_measure(measure)
+            except ManifestError as cause:
+                raise ValueError(str(cause)) from cause
         _refuse_repeats(measures, "measure")
         return measures
 
@@ -213,7 +212,7 @@ class Evaluation(Frozen):
         if self.primary not in self.measures:
             raise ValueError(f"the primary measure {self.primary!r} must be one of the measures")
         for measure in self.measures:
-            if int(measure.partition("@")[2]) > self.top_k:
+            if parse_measure(measure).cutoff > self.top_k:
                 raise ValueError(f"{measure!r} needs more passages than top_k = {self.top_k}")
         return self
 

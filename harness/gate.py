@@ -11,7 +11,7 @@ from harness.cells import Family, Group, QualityCell, Status, judge_quality
 from harness.costs import CostCell, judge_costs
 from harness.errors import ManifestError
 from harness.experiment import Variant
-from harness.measures import higher_is_better
+from harness.measure import higher_is_better
 from harness.policy import Policy
 from harness.record import Record
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.measures import FAMILIES, MEASURES, average, best_reachable_mrr, evaluate_run, parse_measure
+from harness.measure import FAMILIES, parse_measure
+from harness.measures import MEASURES, average, best_reachable_mrr, evaluate_run
 from harness.retrieval import Embeddings, retrieve
 from harness.run import read_run, write_qrels, write_run
 from tests.integration.test_retrieval import sentence_transformers_values

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from harness import retrieval
 from harness.errors import DataError
-from harness.measures import FAMILIES, MEASURES, average, evaluate_run, parse_measure
+from harness.measure import FAMILIES, parse_measure
+from harness.measures import MEASURES, average, evaluate_run
 from harness.retrieval import Embeddings, retrieve
 from harness.run import Run, read_run, write_qrels, write_run
 from harness.shortlist import Shortlists

@@ -57,7 +57,7 @@ def test_the_published_experiment_declares_what_was_published() -> None:
         ("schema_version", 2, "schema_version: found 2"),
         # What is known of losses, measures, GPUs and precisions.
         ("training.loss", "CosineLoss", "training.loss: found 'CosineLoss': Input should be 'MultipleNegatives"),
-        ("evaluation.measures", ["mrr@10", "mmr@10"], "unknown measure 'mmr@10': known are accuracy, precision"),
+        ("evaluation.measures", ["mrr@10", "mmr@10"], "unknown measure 'mmr@10', expected one of accuracy@K"),
         ("evaluation.measures", ["mrr@10", "mrr"], "unknown measure 'mrr'"),
         ("evaluation.measures", ["mrr@10", "mrr@0"], "unknown measure 'mrr@0'"),
         ("evaluation.measures", ["mrr@10", "mrr@10"], "measure 'mrr@10' stands twice"),

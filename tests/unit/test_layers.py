@@ -16,7 +16,7 @@ HARNESS = Path(__file__).parents[2] / "harness"
 LAYERS = re.findall(
     r"\w+",
     """
-    errors addresses files columns schema sums
+    errors addresses files columns schema measure sums
     experiment trial environment run record
     lock wheels hub_client hub intake sources parcel drift
     ontology dataset texts evidence

@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 
 from harness.errors import DataError, ManifestError, StatisticsError
-from harness.measures import (
-    MEASURES,
-    average,
-    best_reachable_mrr,
-    evaluate_run,
-    higher_is_better,
-    parse_measure,
-)
+from harness.measure import higher_is_better, parse_measure
+from harness.measures import MEASURES, average, best_reachable_mrr, evaluate_run
 from harness.run import Run
 
 
