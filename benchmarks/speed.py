@@ -24,8 +24,9 @@ from tabulate import tabulate
 
 from harness.dataset import load_rows, write_prepared
 from harness.environment import collect_environment
-from harness.experiment import FolderSource, read_experiment
+from harness.experiment import read_experiment
 from harness.lock import read_lock
+from harness.material import FolderSource
 from harness.record import write_atomically
 from harness.schema import format_json
 from harness.sources import fetch_source

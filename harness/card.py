@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from harness.experiment import Experiment, HubSource
+from harness.experiment import Experiment
 from harness.experiment_report import build_report
 from harness.markdown import escape, escape_line, render_finding, render_section
+from harness.material import HubSource
 from harness.record import Record
 from harness.report import Command, Paragraph, Section, Table
 from harness.shelf import Shelf

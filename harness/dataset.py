@@ -12,8 +12,8 @@ from typing import Any
 
 from harness.columns import MAX_LINE_BYTES
 from harness.errors import DataError
-from harness.experiment import Data
 from harness.files import is_wanted
+from harness.material import Data
 from harness.ontology import read_terms, select_rows
 from harness.run import Qrels, read_qrels, write_qrels
 

@@ -17,10 +17,11 @@ import psutil
 
 from harness.environment import PACKAGES, list_gpus
 from harness.errors import HarnessError
-from harness.experiment import Experiment, FolderSource, HubSource, WheelSource, read_experiment
+from harness.experiment import Experiment, read_experiment
 from harness.hub import is_hub_reachable, is_offline
 from harness.inventory import list_items
 from harness.lock import list_sources, read_lock
+from harness.material import FolderSource, HubSource, WheelSource
 from harness.needs import Needs, estimate_needs
 from harness.record import Record, read_records
 from harness.selection import DATA_DIR_VARIABLE

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.errors import LockError
-from harness.experiment import Experiment, FolderSource, HubSource
+from harness.experiment import Experiment
 from harness.files import is_wanted
 from harness.hub import find_head, list_hashes
 from harness.lock import Lock, list_sources
+from harness.material import FolderSource, HubSource
 from harness.sources import find_kind, find_role
 
 

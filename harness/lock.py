@@ -9,7 +9,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from harness.errors import LockError
-from harness.experiment import Experiment, Source
+from harness.experiment import Experiment
+from harness.material import Source
 from harness.schema import Frozen, canonical_json, decode_json, format_json, read_text
 
 LOCK_LIMIT_BYTES = 4_000_000

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.experiment import Experiment, FolderSource, Training, WheelSource
+from harness.experiment import Experiment, Training
 from harness.lock import Lock, LockedSource, list_sources
+from harness.material import FolderSource, WheelSource
 from harness.sources import find_role, name_unpacked
 
 # AdamW keeps two beside each weight.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import DataError
-from harness.experiment import Selection
+from harness.material import Selection
 
 # OBO 1.4 flat file format: a quoted text with backslash escapes, then scope or references.
 QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(\w*)')

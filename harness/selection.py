@@ -9,9 +9,10 @@ from pathlib import Path
 
 from harness.environment import list_gpus
 from harness.errors import ManifestError
-from harness.experiment import Experiment, FolderSource, read_experiment
+from harness.experiment import Experiment, read_experiment
 from harness.hub import is_hub_reachable
 from harness.lock import Lock, read_lock
+from harness.material import FolderSource
 from harness.trial import narrow
 
 MOST_SEEDS = 1000

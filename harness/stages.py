@@ -16,7 +16,8 @@ from harness.device import count_truncated
 from harness.encoder import encode_texts, load_model
 from harness.environment import list_packages
 from harness.errors import StoreError
-from harness.experiment import Data, Evaluation, Training
+from harness.experiment import Evaluation, Training
+from harness.material import Data
 from harness.measures import average, evaluate_run
 from harness.meter import Meter
 from harness.record import ResolvedSource, StageName, TrainingLog

@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field
 
 from harness.errors import ManifestError
-from harness.experiment import NAME, SEED_LIMIT, Experiment, Variant
+from harness.experiment import SEED_LIMIT, Experiment, Variant
+from harness.material import NAME
 from harness.schema import Frozen
 
 # Both names become parts of paths, also where a record is a stranger's.

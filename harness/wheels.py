@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 from harness.addresses import strip_addresses
 from harness.errors import SourceError
-from harness.experiment import WheelSource
 from harness.files import ZIP_ERRORS
+from harness.material import WheelSource
 
 
 def read_members(source: WheelSource, scratch: Path) -> Iterator[tuple[str, bytes]]:

@@ -9,7 +9,7 @@ import pytest
 
 from harness.dataset import Row, load_rows
 from harness.errors import DataError
-from harness.experiment import Data
+from harness.material import Data
 from tests.support.manifests import change, make_rows, parse, write_data, write_rows
 
 

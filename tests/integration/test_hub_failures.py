@@ -24,7 +24,7 @@ TREE = "/api/models/user/{0}/tree/*"
 # before the client is imported. Sleeping is shortened and added up, so that it is judged and not waited for.
 SCRIPT = """
 import os, traceback
-from harness.experiment import HubSource
+from harness.material import HubSource
 from harness.lock import LockedSource
 from harness.sources import fetch_source
 root, cases, hashes = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])

@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs are no dependency of ours
 
-from harness.experiment import Experiment, HubSource, read_experiment
+from harness.experiment import Experiment, read_experiment
 from harness.files import hash_file
 from harness.lock import list_sources, read_lock
+from harness.material import HubSource
 from harness.record import Record, read_records
 from tests.support.hub_child import CANARY, write_files
 from tests.support.hub_server import HubRepository, HubServer, hub_environment

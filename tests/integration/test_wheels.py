@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import SourceError
-from harness.experiment import WheelSource
+from harness.material import WheelSource
 from harness.sources import locate_source
 
 FILES = {"pkg/data/a.csv": b"a", "pkg/data/sub/b.json": b"b", "pkg/data2/c.csv": b"c", "pkg/data/code.py": b"no"}

@@ -11,7 +11,7 @@ import pytest
 from harness import dataset
 from harness.dataset import Row, check_relevance, load_rows, prepare_data, read_prepared, write_prepared
 from harness.errors import DataError
-from harness.experiment import Data
+from harness.material import Data
 from tests.support.manifests import change, parse, write_rows
 
 COLUMNS = {"id": "id", "anchor": "question", "positive": "answer"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import DataError
-from harness.experiment import Selection
+from harness.material import Selection
 from harness.ontology import Term, read_terms, select_rows
 
 HEADER = "format-version: 1.4\nontology: hp\n\n"
