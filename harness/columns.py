@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
 
-from harness.errors import DataError
+from harness.errors import DataError, StoreError
 
+MAX_FILE_BYTES = 1 << 30
+"""Files may come from strangers: reading stops here, counted after decompression."""
 MAX_LINE_BYTES = 4096
 BLOCK_BYTES = 1 << 16
 # Larger files are read line by line, so that a small archive of a large one cannot fill the memory.
@@ -108,3 +111,41 @@ def _read_lines(file: BinaryIO) -> Iterator[bytes]:
             break
     if rest:
         yield rest
+
+
+def check_ids(ids: Iterable[str], place: str) -> None:
+    """Refuse ids that white space would cut, a C reader would end at NUL, or UTF-8 cannot say.
+
+    Raises:
+        DataError: naming the first such id.
+    """
+    for value in ids:
+        if value.split() != [value] or "\0" in value:
+            raise DataError(f"{place} {value!r}: a TREC file needs an id without white space")
+        try:
+            size = len(value.encode())
+        except UnicodeEncodeError as error:
+            raise DataError(f"{place} {value!r}: cannot be written as UTF-8") from error
+        if size > MAX_LINE_BYTES // 4:  # so that two ids, a score and a tag stay within a line
+            raise DataError(f"{place}: {size} bytes long, at most {MAX_LINE_BYTES // 4} can be read back")
+
+
+def write_lines(lines: list[str], path: Path) -> None:
+    """Write lines that have their ends, gzipped when the name ends in .gz; the same lines give the same bytes.
+
+    Raises:
+        DataError: there is no line.
+        StoreError: the file cannot be written.
+    """
+    if not lines:
+        raise DataError(f"{path}: nothing to write")
+    data = "".join(lines).encode()
+    if path.name.endswith(".gz"):
+        buffer = BytesIO()
+        with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as file:
+            file.write(data)
+        data = buffer.getvalue()
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error}") from error

@@ -15,7 +15,7 @@ from harness.errors import DataError
 from harness.files import is_wanted
 from harness.material import Data
 from harness.ontology import read_terms, select_rows
-from harness.run import Qrels, read_qrels, write_qrels
+from harness.qrels import Qrels, read_qrels, write_qrels
 
 TRAIN_FILE = "train.jsonl"
 TEST_FILE = "test.jsonl"

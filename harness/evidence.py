@@ -7,8 +7,9 @@ from pathlib import Path
 
 from harness.errors import RecordError
 from harness.files import hash_file
+from harness.qrels import Qrels, read_qrels
 from harness.record import Artifact
-from harness.run import Qrels, Run, read_qrels, read_run
+from harness.run import Run, read_run
 from harness.texts import Texts, read_texts
 
 FILE_LIMIT_BYTES = 256 * 2**20

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from harness.errors import RecordError
 from harness.evidence import Evidence, Standing
+from harness.qrels import Qrels
 from harness.record import Record
 from harness.report import Example, Paragraph, Ranking, Section
-from harness.run import Qrels
 from harness.shelf import Shelf
 from harness.texts import Texts
 

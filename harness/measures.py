@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from harness.errors import DataError, StatisticsError
 from harness.measure import FAMILIES, parse_measure
-from harness.run import Qrels, Run
+from harness.qrels import Qrels
+from harness.run import Run
 
 MEASURES = (
     "accuracy@1",

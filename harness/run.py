@@ -1,4 +1,4 @@
-"""The ranked lists of a retrieval system and the judgements they are held against, in TREC's files.
+"""The ranked lists of a retrieval system, in TREC's files.
 
 The tie rule, stated once: passages are ordered by score, highest first, and passages of equal score by id,
 lowest first (code points, as Python compares strings). Sentence Transformers' InformationRetrievalEvaluator
@@ -11,33 +11,21 @@ is lowered to the next float32 below it, and every reader sees the order that th
 
 from __future__ import annotations
 
-import gzip
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import accumulate, chain, groupby, pairwise
 from operator import gt
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
-from harness.columns import MAX_LINE_BYTES, read_columns, read_fields
-from harness.errors import DataError, StoreError
-
-Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
-"""Query id -> passage id -> relevance; 0 and less is not relevant."""
-
-MAX_FILE_BYTES = 1 << 30
-"""Files may come from strangers: reading stops here, counted after decompression."""
+from harness.columns import MAX_FILE_BYTES, check_ids, read_columns, read_fields, write_lines
+from harness.errors import DataError
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _NUMBERS = re.compile(rf"(?:{_NUMBER.pattern} )++")  # possessive: nothing is kept for another try
-_RELEVANCE = re.compile(r"-?[0-9]{1,9}")
 _RUN_FIELDS = 6
-_QRELS_FIELDS = 4
 
 
 @dataclass(frozen=True)
@@ -119,19 +107,19 @@ def write_run(run: Run, path: Path, *, tag: str = "harness") -> None:
             run is empty.
         StoreError: when the file cannot be written.
     """
-    _check_ids([tag], place=f"{path}: tag")
-    _check_ids(run.query_ids, place=f"{path}: query id")
+    check_ids([tag], place=f"{path}: tag")
+    check_ids(run.query_ids, place=f"{path}: query id")
     lines = []
     for query_id, passages, scores in zip(run.query_ids, run.passage_ids, run.scores, strict=True):
         if not passages:
             raise DataError(f"{path}: query {query_id!r} has no passage, so a TREC run cannot hold it")
-        _check_ids(passages, place=f"{path}: passage id of query {query_id!r}")
+        check_ids(passages, place=f"{path}: passage id of query {query_id!r}")
         for rank, (passage_id, score) in enumerate(
             zip(passages, separate_ties(scores), strict=True),
             start=1,
         ):
             lines.append(f"{query_id} Q0 {passage_id} {rank} {score} {tag}\n")
-    _write_lines(lines, path)
+    write_lines(lines, path)
 
 
 def separate_ties(scores: tuple[float, ...]) -> list[np.float32]:
@@ -250,82 +238,3 @@ def _round_scores(passages: list[str], texts: list[str], path: Path, start: int)
                 "stand in the order of their ids",
             )
     return tuple(values)
-
-
-def write_qrels(qrels: Qrels, path: Path) -> None:
-    """Write judgements as TREC qrels: `query 0 passage relevance` per line, gzipped for .gz, byte-stable.
-
-    Args:
-        qrels: what to write, in its own order.
-        path: the file, replaced if it exists.
-
-    Raises:
-        DataError: when an id cannot stand in a TREC file, or a query has no judgement.
-        StoreError: when the file cannot be written.
-    """
-    _check_ids(tuple(qrels), place=f"{path}: query id")
-    lines = []
-    for query_id, judgements in qrels.items():
-        if not judgements:
-            raise DataError(f"{path}: query {query_id!r} has no judgement, so qrels cannot hold it")
-        _check_ids(tuple(judgements), place=f"{path}: passage id of query {query_id!r}")
-        for passage_id, relevance in judgements.items():
-            if not _RELEVANCE.fullmatch(str(relevance)):
-                raise DataError(f"{path}: relevance {relevance!r} of {passage_id!r} is no whole number")
-            lines.append(f"{query_id} 0 {passage_id} {relevance}\n")
-    _write_lines(lines, path)
-
-
-def read_qrels(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> dict[str, dict[str, int]]:
-    """Read TREC qrels, in the file's order.
-
-    Args:
-        path: the file, gzipped when its name ends in .gz.
-        max_bytes: the most to read, after decompression.
-
-    Returns:
-        Query id -> passage id -> relevance.
-
-    Raises:
-        DataError: naming file and line, when the file cannot be read, is too big, or a line has not four
-            fields, a relevance that is no whole number of at most nine digits, or a judgement made before.
-    """
-    qrels: dict[str, dict[str, int]] = {}
-    for number, (query_id, _, passage_id, relevance) in read_fields(path, _QRELS_FIELDS, max_bytes):
-        judgements = qrels.setdefault(query_id, {})
-        if passage_id in judgements:
-            raise DataError(f"{path}, line {number}: {passage_id!r} is judged twice for query {query_id!r}")
-        if not _RELEVANCE.fullmatch(relevance):
-            raise DataError(f"{path}, line {number}: relevance {relevance!r}, expected a whole number")
-        judgements[passage_id] = int(relevance)
-    if not qrels:
-        raise DataError(f"{path}: no line, expected a judgement in each")
-    return qrels
-
-
-def _check_ids(ids: tuple[str, ...] | list[str], place: str) -> None:
-    """Refuse ids that white space would cut, a C reader would end at NUL, or UTF-8 cannot say."""
-    for value in ids:
-        if value.split() != [value] or "\0" in value:
-            raise DataError(f"{place} {value!r}: a TREC file needs an id without white space")
-        try:
-            size = len(value.encode())
-        except UnicodeEncodeError as error:
-            raise DataError(f"{place} {value!r}: cannot be written as UTF-8") from error
-        if size > MAX_LINE_BYTES // 4:  # so that two ids, a score and a tag stay within a line
-            raise DataError(f"{place}: {size} bytes long, at most {MAX_LINE_BYTES // 4} can be read back")
-
-
-def _write_lines(lines: list[str], path: Path) -> None:
-    if not lines:
-        raise DataError(f"{path}: nothing to write")
-    data = "".join(lines).encode()
-    if path.name.endswith(".gz"):
-        buffer = BytesIO()
-        with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as file:
-            file.write(data)
-        data = buffer.getvalue()
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error}") from error

@@ -17,9 +17,9 @@ from harness.evidence import Evidence
 from harness.experiment import Experiment, read_experiment
 from harness.lock import Lock, read_lock
 from harness.measures import average, best_reachable_mrr, evaluate_run
+from harness.qrels import Qrels
 from harness.record import Record, read_record
 from harness.results import compare_tables
-from harness.run import Qrels
 from harness.trial import list_trials, narrow
 
 # What differs between two builds of the C library's logarithm, and nothing that a table could show.

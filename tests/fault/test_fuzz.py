@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from harness.errors import HarnessError
 from harness.experiment import read_experiment
+from harness.qrels import read_qrels
 from harness.record import read_record, write_record
-from harness.run import read_qrels, read_run
+from harness.run import read_run
 from tests.fault.conftest import Faults
 from tests.support.manifests import TINY, parse
 from tests.support.records import make_record

@@ -13,8 +13,9 @@ import pytest
 
 from harness.measure import FAMILIES, parse_measure
 from harness.measures import MEASURES, average, best_reachable_mrr, evaluate_run
+from harness.qrels import write_qrels
 from harness.retrieval import Embeddings, retrieve
-from harness.run import read_run, write_qrels, write_run
+from harness.run import read_run, write_run
 from tests.integration.test_retrieval import sentence_transformers_values
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "data" / "rag-mini-bioasq-rebuilt"

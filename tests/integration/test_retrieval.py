@@ -15,8 +15,9 @@ from harness import retrieval
 from harness.errors import DataError
 from harness.measure import FAMILIES, parse_measure
 from harness.measures import MEASURES, average, evaluate_run
+from harness.qrels import write_qrels
 from harness.retrieval import Embeddings, retrieve
-from harness.run import Run, read_run, write_qrels, write_run
+from harness.run import Run, read_run, write_run
 from harness.shortlist import Shortlists
 
 DENSE = 2_000_000_000

@@ -10,8 +10,9 @@ import numpy as np
 
 from harness.experiment import Experiment, Variant
 from harness.measures import evaluate_run
+from harness.qrels import write_qrels
 from harness.record import Artifact, LossPoint, Record, TrainingLog, write_record
-from harness.run import Run, write_qrels, write_run
+from harness.run import Run, write_run
 from harness.texts import format_texts
 from tests.support.records import DIGEST, MODEL, make_record
 

@@ -17,7 +17,7 @@ LAYERS = re.findall(
     r"\w+",
     """
     errors addresses files columns schema measure sums
-    material experiment trial environment run record
+    material experiment trial environment run qrels record
     lock wheels hub_client hub intake sources parcel drift
     ontology dataset texts evidence
     dropout attention packing device encoder grouping shortlist retrieval
