@@ -13,7 +13,8 @@ import torch
 
 from benchmarks.harness_recipe import cut
 from harness.dataset import read_prepared
-from harness.encoder import load_model, native_bf16
+from harness.device import native_bf16
+from harness.encoder import load_model
 
 # Forward, and backward for inputs and weights: three products of the same size.
 TRAINING_PRODUCTS = 3

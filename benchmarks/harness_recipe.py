@@ -13,7 +13,8 @@ from pathlib import Path
 from sentence_transformers import SentenceTransformer
 
 from harness.dataset import PreparedData, Row, read_prepared
-from harness.encoder import keep_freed_memory, load_model
+from harness.device import keep_freed_memory
+from harness.encoder import load_model
 from harness.experiment import Evaluation, Training, read_experiment
 from harness.measures import average, evaluate_run
 from harness.stages import rank_passages

@@ -1,15 +1,20 @@
-"""The device is where tensors live: its name, and how much of its memory they took."""
+"""The device is where tensors live: which one, its abilities, its random state, and the memory beside and on it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ctypes
+import os
+import random
+import sys
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+import numpy as np
 
-    from sentence_transformers import SentenceTransformer
+from harness.errors import HarnessError
 
-TOKENIZED_TOGETHER = 512
+SEED_LIMIT = 2**32
+
+# Kernels that oneDNN keeps for reuse; a training step needs about a hundred.
+KERNELS_KEPT = 256
 
 
 def name_device(device: str, cpu: str) -> str:
@@ -27,22 +32,117 @@ def reset_peak_device_memory(device: str) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def count_truncated(model: SentenceTransformer, texts: Sequence[str]) -> int:
-    """Count the texts that have more tokens than the model reads, special tokens included."""
-    limit = model.max_seq_length
-    if limit is None:
-        return 0
-    backend = getattr(model.tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return sum(len(model.tokenizer(text, truncation=False)["input_ids"]) > limit for text in texts)
-    import tokenizers  # noqa: PLC0415 - only here
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's generators, those of all devices included.
 
-    # A copy, since switching truncation off would last.
-    whole = tokenizers.Tokenizer.from_str(backend.to_str())
-    whole.no_truncation()
-    whole.no_padding()
-    return sum(
-        len(encoding.ids) > limit
-        for start in range(0, len(texts), TOKENIZED_TOGETHER)
-        for encoding in whole.encode_batch(list(texts[start : start + TOKENIZED_TOGETHER]))
-    )
+    Args:
+        seed: from 0 to 2**32 - 1.
+
+    Raises:
+        HarnessError: the seed is out of that range.
+    """
+    import torch  # noqa: PLC0415 - takes seconds
+
+    if not 0 <= seed < SEED_LIMIT:
+        raise HarnessError(f"seed is {seed}, expected one from 0 to {SEED_LIMIT - 1}")
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries draw from the legacy generator
+    torch.manual_seed(seed)
+
+
+def pick_device(wanted: str) -> str:
+    """Turn the wish `auto` into the best device at hand, and check any other.
+
+    Args:
+        wanted: `auto`, `cpu`, `mps`, `cuda` or `cuda:N`.
+
+    Returns:
+        The device's name for torch.
+
+    Raises:
+        HarnessError: there is no such device here.
+    """
+    import torch  # noqa: PLC0415 - takes seconds
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise HarnessError(f"device is {wanted!r}, expected auto, cpu, mps, cuda or cuda:N") from error
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not present.get(device.type, False):
+        raise HarnessError(f"device is {wanted!r}, which this machine does not have")
+    return wanted
+
+
+def synchronize(device: str) -> None:
+    """Wait until the device has done all that it was given, so that a clock can be read."""
+    import torch  # noqa: PLC0415 - takes seconds
+
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    elif device == "mps":
+        torch.mps.synchronize()
+
+
+def native_bf16(device: str) -> bool:
+    """Say whether the device multiplies bf16 matrices in hardware; elsewhere bf16 is emulated, and slow."""
+    import torch  # noqa: PLC0415 - takes seconds
+
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device != "cpu":
+        return False
+    abilities = torch.cpu.get_capabilities()
+    return any(bool(abilities.get(name)) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+def peak_device_memory_bytes(device: str) -> int | None:
+    """Most bytes of the device's own memory that tensors have held at once in this process; None on a CPU."""
+    import torch  # noqa: PLC0415 - takes seconds
+
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    return None
+
+
+def keep_freed_memory() -> bool:
+    """Set up the process for tensors of many shapes; to be called once, before the first tensor.
+
+    Freed memory is reused instead of handed back to the system after every large tensor: fresh pages cost more than
+    many operators do, on virtual machines, whose hosts take returned pages away, several times more. And oneDNN keeps
+    the kernels of the latest shapes only, each of which holds about a megabyte, instead of those of the latest 1,024.
+
+    Returns:
+        True where memory is reused: on Linux with glibc.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS_KEPT))
+    library = _load_glibc()
+    # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h, each as large as can be.
+    return library is not None and bool(library.mallopt(-3, 2**30)) and bool(library.mallopt(-1, 2**31 - 1))
+
+
+def return_freed_memory() -> bool:
+    """Hand freed memory back to the system after all, between stages, so that one does not start with another's peak.
+
+    Returns:
+        True where some was handed back.
+    """
+    library = _load_glibc()
+    return library is not None and bool(library.malloc_trim(0))
+
+
+def _load_glibc() -> ctypes.CDLL | None:
+    """The C library, if it is the one whose malloc can be told what to do."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        library = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None
+    return library if hasattr(library, "malloc_trim") else None

@@ -114,7 +114,7 @@ def check_gpus() -> Finding:
     if not gpus:
         return Finding("GPU", Health.NOTE, "none; experiments run on the CPU, slower")
     listed = ", ".join(f"{gpu.name}, {_format(gpu.memory_bytes)}, driver {gpu.driver}" for gpu in gpus)
-    from harness.encoder import pick_device  # noqa: PLC0415 - loads torch, which only this needs
+    from harness.device import pick_device  # noqa: PLC0415 - loads torch, which only this needs
 
     try:
         usable = pick_device("auto").startswith("cuda")

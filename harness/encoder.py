@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import random
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +18,8 @@ if TYPE_CHECKING:
 # Formats that run code of the file's author when they are loaded.
 PICKLED_SUFFIXES = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"})
 
-SEED_LIMIT = 2**32
-
 # Texts that are tokenized, and padded to a common length for a moment, at a time.
 TOKENIZED_TOGETHER = 256
-
-# Kernels that oneDNN keeps for reuse; a training step needs about a hundred.
-KERNELS_KEPT = 256
 
 
 def load_model(folder: Path, *, device: str) -> SentenceTransformer:
@@ -121,6 +112,27 @@ def encode_texts(
     return embeddings[rows]
 
 
+def count_truncated(model: SentenceTransformer, texts: Sequence[str]) -> int:
+    """Count the texts that have more tokens than the model reads, special tokens included."""
+    limit = model.max_seq_length
+    if limit is None:
+        return 0
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return sum(len(model.tokenizer(text, truncation=False)["input_ids"]) > limit for text in texts)
+    import tokenizers  # noqa: PLC0415 - only here
+
+    # A copy, since switching truncation off would last.
+    whole = tokenizers.Tokenizer.from_str(backend.to_str())
+    whole.no_truncation()
+    whole.no_padding()
+    return sum(
+        len(encoding.ids) > limit
+        for start in range(0, len(texts), TOKENIZED_TOGETHER)
+        for encoding in whole.encode_batch(list(texts[start : start + TOKENIZED_TOGETHER]))
+    )
+
+
 def _tokenize(model: SentenceTransformer, texts: Sequence[str]) -> list[torch.Tensor]:
     """Token ids of each text, special tokens included, cut as the model cuts them."""
     tokens = []
@@ -160,119 +172,3 @@ def _embed_padded(model: SentenceTransformer, tokens: Sequence[torch.Tensor]) ->
     }
     embeddings: torch.Tensor = model(features)["sentence_embedding"]
     return embeddings
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's generators, those of all devices included.
-
-    Args:
-        seed: from 0 to 2**32 - 1.
-
-    Raises:
-        HarnessError: the seed is out of that range.
-    """
-    import torch  # noqa: PLC0415 - takes seconds
-
-    if not 0 <= seed < SEED_LIMIT:
-        raise HarnessError(f"seed is {seed}, expected one from 0 to {SEED_LIMIT - 1}")
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - libraries draw from the legacy generator
-    torch.manual_seed(seed)
-
-
-def pick_device(wanted: str) -> str:
-    """Turn the wish `auto` into the best device at hand, and check any other.
-
-    Args:
-        wanted: `auto`, `cpu`, `mps`, `cuda` or `cuda:N`.
-
-    Returns:
-        The device's name for torch.
-
-    Raises:
-        HarnessError: there is no such device here.
-    """
-    import torch  # noqa: PLC0415 - takes seconds
-
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise HarnessError(f"device is {wanted!r}, expected auto, cpu, mps, cuda or cuda:N") from error
-    present = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not present.get(device.type, False):
-        raise HarnessError(f"device is {wanted!r}, which this machine does not have")
-    return wanted
-
-
-def synchronize(device: str) -> None:
-    """Wait until the device has done all that it was given, so that a clock can be read."""
-    import torch  # noqa: PLC0415 - takes seconds
-
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    elif device == "mps":
-        torch.mps.synchronize()
-
-
-def native_bf16(device: str) -> bool:
-    """Say whether the device multiplies bf16 matrices in hardware; elsewhere bf16 is emulated, and slow."""
-    import torch  # noqa: PLC0415 - takes seconds
-
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device != "cpu":
-        return False
-    abilities = torch.cpu.get_capabilities()
-    return any(bool(abilities.get(name)) for name in ("amx_bf16", "avx512_bf16", "bf16"))
-
-
-def peak_device_memory_bytes(device: str) -> int | None:
-    """Most bytes of the device's own memory that tensors have held at once in this process; None on a CPU."""
-    import torch  # noqa: PLC0415 - takes seconds
-
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device)
-    return None
-
-
-def keep_freed_memory() -> bool:
-    """Set up the process for tensors of many shapes; to be called once, before the first tensor.
-
-    Freed memory is reused instead of handed back to the system after every large tensor: fresh pages cost more than
-    many operators do, on virtual machines, whose hosts take returned pages away, several times more. And oneDNN keeps
-    the kernels of the latest shapes only, each of which holds about a megabyte, instead of those of the latest 1,024.
-
-    Returns:
-        True where memory is reused: on Linux with glibc.
-    """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KERNELS_KEPT))
-    library = _load_glibc()
-    # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h, each as large as can be.
-    return library is not None and bool(library.mallopt(-3, 2**30)) and bool(library.mallopt(-1, 2**31 - 1))
-
-
-def return_freed_memory() -> bool:
-    """Hand freed memory back to the system after all, between stages, so that one does not start with another's peak.
-
-    Returns:
-        True where some was handed back.
-    """
-    library = _load_glibc()
-    return library is not None and bool(library.malloc_trim(0))
-
-
-def _load_glibc() -> ctypes.CDLL | None:
-    """The C library, if it is the one whose malloc can be told what to do."""
-    if not sys.platform.startswith("linux"):
-        return None
-    try:
-        library = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return None
-    return library if hasattr(library, "malloc_trim") else None

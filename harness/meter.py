@@ -10,8 +10,7 @@ from typing import Self
 
 import psutil
 
-from harness.device import reset_peak_device_memory
-from harness.encoder import peak_device_memory_bytes, return_freed_memory, synchronize
+from harness.device import peak_device_memory_bytes, reset_peak_device_memory, return_freed_memory, synchronize
 from harness.store import Cost
 
 SAMPLE_SECONDS = 0.05

@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness import stages
-from harness.device import name_device
-from harness.encoder import keep_freed_memory, pick_device
+from harness.device import keep_freed_memory, name_device, pick_device
 from harness.environment import Environment, collect_environment
 from harness.errors import RecordError, ThresholdMissed
 from harness.experiment import Experiment

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.dataset import PreparedData, load_rows, read_prepared, write_prepared
-from harness.device import count_truncated
-from harness.encoder import encode_texts, load_model
+from harness.encoder import count_truncated, encode_texts, load_model
 from harness.environment import list_packages
 from harness.errors import StoreError
 from harness.experiment import Evaluation, Training

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.checkpoints import Snapshot, find_snapshot, prune_snapshots, seal_snapshot
 from harness.dataset import Row
-from harness.encoder import load_model, native_bf16, seed_everything, synchronize
+from harness.device import native_bf16, seed_everything, synchronize
+from harness.encoder import load_model
 from harness.errors import TrainingError
 from harness.experiment import Training
 from harness.files import hash_file

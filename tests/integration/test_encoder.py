@@ -119,7 +119,7 @@ def test_a_model_that_wants_prompts_is_refused(tmp_path: Path) -> None:
 def test_a_seed_fixes_every_generator() -> None:
     import torch
 
-    from harness.encoder import seed_everything
+    from harness.device import seed_everything
 
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002 - it must be seeded too
@@ -134,7 +134,7 @@ def test_a_seed_fixes_every_generator() -> None:
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_that_a_generator_cannot_take_is_refused(seed: int) -> None:
-    from harness.encoder import seed_everything
+    from harness.device import seed_everything
 
     with pytest.raises(HarnessError, match=str(seed)):
         seed_everything(seed)
@@ -143,7 +143,7 @@ def test_a_seed_that_a_generator_cannot_take_is_refused(seed: int) -> None:
 def test_devices_are_picked_or_refused() -> None:
     import torch
 
-    from harness.encoder import native_bf16, peak_device_memory_bytes, pick_device, synchronize
+    from harness.device import native_bf16, peak_device_memory_bytes, pick_device, synchronize
 
     assert pick_device("cpu") == "cpu"
     assert pick_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
@@ -158,7 +158,7 @@ def test_devices_are_picked_or_refused() -> None:
 
 
 MEMORY_SCRIPT = """
-from harness.encoder import keep_freed_memory, return_freed_memory
+from harness.device import keep_freed_memory, return_freed_memory
 
 assert keep_freed_memory()
 import torch
