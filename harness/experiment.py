@@ -244,4 +244,8 @@ def read_experiment(path: Path) -> Experiment:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as cause:  # a number of too many digits is a plain ValueError
         raise ManifestError(f"{path}: not valid TOML: {cause}") from cause
-    return decode(Experiment, data, place=str(path), error=ManifestError)
+    experiment = decode(Experiment, data, place=str(path), error=ManifestError)
+    # A copy that kept its name would write over the other's records.
+    if experiment.name != path.stem:
+        raise ManifestError(f"{path}: name is {experiment.name!r}, expected that of the file, {path.stem!r}")
+    return experiment

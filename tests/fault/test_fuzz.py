@@ -147,7 +147,7 @@ def _refusal(read: Callable[[Path], object], path: Path) -> str:
 
 
 def test_any_manifest_is_read_or_refused(tmp_path: Path, faults: Faults) -> None:
-    fuzz("manifest", TINY, tmp_path / "input.toml", read_experiment, faults)
+    fuzz("manifest", TINY, tmp_path / "tiny.toml", read_experiment, faults)
 
 
 def test_any_record_is_read_or_refused(tmp_path: Path, faults: Faults) -> None:

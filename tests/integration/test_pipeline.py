@@ -39,11 +39,11 @@ class Workshop:
         """Where the stage outputs are."""
         return self.folder / "store"
 
-    def make_manifest(self, file: str = "tiny", **lines: str) -> Path:
-        """Write a manifest with some lines changed, and its lock."""
-        text = write_manifest(self.folder / "store", **lines).read_text(encoding="utf-8")
+    def make_manifest(self, place: str = "manifest", **lines: str) -> Path:
+        """Write a manifest with some lines changed to a folder of its own, and its lock."""
+        path = write_manifest(self.folder / place, **lines)
+        text = path.read_text(encoding="utf-8").replace('path = "', 'path = "../')
         start, end = text.index("[[claims]]"), text.index("[prices_usd_per_hour]")
-        path = self.folder / f"{file}.toml"
         path.write_text(text[:start] + text[end:], encoding="utf-8")
         assert self.lock(path) == 0
         return path
@@ -246,7 +246,7 @@ def test_data_from_a_folder_named_on_the_command_line_are_the_same_data(shared: 
 )
 def test_options_that_cannot_be_meant_end_with_2(shared: Workshop, first: Ended, option: str, said: str) -> None:
     del first
-    ended = shared.run("options", shared.folder / "tiny.toml", option)
+    ended = shared.run("options", shared.folder / "manifest" / "tiny.toml", option)
     assert ended.code == 2, ended.said
     assert said in ended.said
     assert not (shared.folder / "options").exists()
@@ -263,7 +263,7 @@ def test_a_misspelt_key_ends_with_2_before_anything_runs(workshop: Workshop) -> 
 
 def test_a_manifest_whose_sources_changed_since_it_was_locked_ends_with_2(workshop: Workshop) -> None:
     path = workshop.make_manifest()
-    path.write_text(path.read_text(encoding="utf-8").replace('path = "data"', 'path = "data2"'), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace('path = "../data"', 'path = "../data2"'), encoding="utf-8")
     ended = workshop.run("results", path)
     assert ended.code == 2, ended.said
     assert "LockError" in ended.said

@@ -154,6 +154,13 @@ def test_an_absent_manifest_is_named(tmp_path: Path) -> None:
         read_experiment(tmp_path / "absent.toml")
 
 
+def test_a_name_that_is_not_the_files_is_refused_naming_both(tmp_path: Path) -> None:
+    path = tmp_path / "copy.toml"
+    path.write_text(TINY, encoding="utf-8")
+    with pytest.raises(ManifestError, match=r"copy\.toml: name is 'tiny', expected that of the file, 'copy'"):
+        read_experiment(path)
+
+
 def test_the_digest_tells_experiments_apart_by_what_they_say_only(tmp_path: Path) -> None:
     path = tmp_path / "tiny.toml"
     path.write_text(f"# a comment\n{TINY}", encoding="utf-8")
