@@ -89,17 +89,21 @@ def workplace(selected: Selected, pytestconfig: pytest.Config) -> Workplace:
     from harness.pipeline import open_workplace  # noqa: PLC0415 - loads torch
     from harness.selection import choose_data_dir  # noqa: PLC0415 - see _select
 
-    return open_workplace(
-        selected.experiment,
-        selected.lock,
-        base=selected.base,
-        store=Path(pytestconfig.getoption("store") or pytestconfig.rootpath / ".store"),
-        results=_find_results(pytestconfig),
-        device=pytestconfig.getoption("device"),
-        precision=pytestconfig.getoption("precision"),
-        trackers=[name.strip() for name in pytestconfig.getoption("report_to").split(",") if name.strip()],
-        data_dir=choose_data_dir(pytestconfig.getoption("data_dir"), selected.experiment, os.environ),
-    )
+    try:
+        return open_workplace(
+            selected.experiment,
+            selected.lock,
+            base=selected.base,
+            store=Path(pytestconfig.getoption("store") or pytestconfig.rootpath / ".store"),
+            results=_find_results(pytestconfig),
+            device=pytestconfig.getoption("device"),
+            precision=pytestconfig.getoption("precision"),
+            trackers=[name.strip() for name in pytestconfig.getoption("report_to").split(",") if name.strip()],
+            data_dir=choose_data_dir(pytestconfig.getoption("data_dir"), selected.experiment, os.environ),
+        )
+    except HarnessError as error:
+        # No trial can be made, and each would say so again.
+        pytest.exit(f"{type(error).__name__}: {error}", returncode=EXIT_CODE)
 
 
 @pytest.fixture(scope="session")
