@@ -178,7 +178,7 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
         per_query={measure: tuple(values.tolist()) for measure, values in per_query.items()},
         run=_publish(workplace.results, retrieved.output.folder / stages.RUN_FILE, f"{trial.stem}.run.gz", trial),
         qrels=_publish(workplace.results, prepared.output.folder / "qrels.gz", "qrels.gz", trial),
-        texts=_publish_texts(workplace.results, prepared, trial),
+        texts=_publish_texts(workplace, prepared, trial),
     )
     record = record.replace(training_cost_usd=_price(record))
     write_record(record, workplace.results)
@@ -259,10 +259,12 @@ def _publish(results: Path, source: Path, name: str, trial: Trial) -> Artifact:
     return _write_artifact(results, content, name, trial)
 
 
-def _publish_texts(results: Path, prepared: stages.Prepared, trial: Trial) -> Artifact | None:
-    """Write the texts that a report quotes, where they are few enough."""
+def _publish_texts(workplace: Workplace, prepared: stages.Prepared, trial: Trial) -> Artifact | None:
+    """Write the texts that a report quotes, where the manifest says whose they are and they are few enough."""
+    if workplace.experiment.attribution is None:
+        return None
     content = format_texts(prepared.data.queries, prepared.data.corpus)
-    return None if content is None else _write_artifact(results, content, "texts.json.gz", trial)
+    return None if content is None else _write_artifact(workplace.results, content, "texts.json.gz", trial)
 
 
 def _write_artifact(results: Path, content: bytes, name: str, trial: Trial) -> Artifact:

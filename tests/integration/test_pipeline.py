@@ -177,6 +177,13 @@ def test_runs_and_qrels_lie_beside_the_records_as_the_files_they_name(shared: Wo
             assert hash_file(results / artifact.path) == artifact.sha256
 
 
+def test_texts_of_nobody_knows_whom_are_not_written(shared: Workshop, first: Ended) -> None:
+    assert first.code == 0
+    assert "attribution" not in TINY
+    assert [record.texts for record in read_trials(shared, "first")] == [None] * len(TRIALS)
+    assert not list((shared.folder / "first").rglob("texts*"))
+
+
 def test_a_table_of_the_records_is_written_and_its_index(shared: Workshop, first: Ended) -> None:
     del first
     table = (shared.folder / "first" / "tiny.md").read_text(encoding="utf-8")
