@@ -113,7 +113,10 @@ def read_text(path: Path, *, limit_bytes: int, error: type[HarnessError]) -> str
 
 
 def _describe(kind: type[Frozen], cause: ValidationError, place: str) -> Iterator[str]:
-    problems = cause.errors(include_url=False, include_context=False)
+    # What is unknown comes before what is missing: a misspelt key is both, and the first says what was meant.
+    problems = sorted(
+        cause.errors(include_url=False, include_context=False), key=lambda problem: problem["type"] != "extra_forbidden"
+    )
     for problem in problems[:SHOWN_ERRORS]:
         where = _shorten(_dotted(problem["loc"]))
         if problem["type"] == "extra_forbidden":
@@ -125,9 +128,17 @@ def _describe(kind: type[Frozen], cause: ValidationError, place: str) -> Iterato
             yield f"{place}: not valid JSON: {problem['msg']}"
         else:
             found = _shorten(repr(problem["input"]))
-            yield f"{place}: {where or 'the whole'}: found {found}: {problem['msg']}"
+            yield f"{place}: {where or 'the whole'}: found {found}: {_phrase(problem['msg'])}"
     if len(problems) > SHOWN_ERRORS:
         yield f"{place}: and {len(problems) - SHOWN_ERRORS} more"
+
+
+def _phrase(message: str) -> str:
+    """Say in our words what pydantic says in its own."""
+    _, of_kinds, kinds = message.partition("does not match any of the expected tags: ")
+    if of_kinds:
+        return f"expected the kind {kinds}"
+    return message.removeprefix("Value error, ").replace("Input should be", "expected")
 
 
 def _shorten(text: str) -> str:

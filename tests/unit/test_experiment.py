@@ -56,7 +56,8 @@ def test_the_published_experiment_declares_what_was_published() -> None:
         ("models.0.finetuned", "yes", "models[0].finetuned: found 'yes'"),
         ("schema_version", 2, "schema_version: found 2"),
         # What is known of losses, measures, GPUs and precisions.
-        ("training.loss", "CosineLoss", "training.loss: found 'CosineLoss': Input should be 'MultipleNegatives"),
+        ("training.loss", "CosineLoss", "training.loss: found 'CosineLoss': expected 'MultipleNegatives"),
+        ("data.source.kind", "s3", "expected the kind 'hub', 'wheels', 'folder'"),
         ("evaluation.measures", ["mrr@10", "mmr@10"], "unknown measure 'mmr@10', expected one of accuracy@K"),
         ("evaluation.measures", ["mrr@10", "mrr"], "unknown measure 'mrr'"),
         ("evaluation.measures", ["mrr@10", "mrr@0"], "unknown measure 'mrr@0'"),
@@ -107,6 +108,17 @@ def test_what_cannot_be_meant_is_refused(path: str, value: Any, said: str) -> No
         parse(change(path, value))
     assert str(caught.value).startswith("tiny.toml: ")
     assert said in str(caught.value)
+
+
+def test_a_misspelt_key_is_told_before_the_one_that_is_missing_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY.replace("epochs = 1", "epohcs = 1"), encoding="utf-8")
+    with pytest.raises(ManifestError) as caught:
+        read_experiment(path)
+    assert str(caught.value).splitlines() == [
+        f"{path}: unknown key 'training.epohcs'; did you mean 'epochs'?",
+        f"{path}: key 'training.epochs' is missing",
+    ]
 
 
 def test_a_selection_and_the_numbers_of_rows_must_agree() -> None:

@@ -51,7 +51,7 @@ def test_every_broken_file_is_named_and_the_others_are_read(folder: Path) -> Non
     (folder / name(0)).write_text(json.dumps(data), encoding="utf-8")
     found = take_in(folder.parent, side="candidate")
     assert [record.trial.seed for record in found.records] == [None, 1]
-    for seed, text in ((0, "Input should be a valid number"), (2, "not valid JSON"), (3, "not UTF-8")):
+    for seed, text in ((0, "expected a valid number"), (2, "not valid JSON"), (3, "not UTF-8")):
         assert any(f"candidate: bioasq/{name(seed)}: " in line and text in line for line in found.problems)
 
 
