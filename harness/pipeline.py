@@ -78,14 +78,21 @@ def open_workplace(
 ) -> Workplace:
     """Look at the machine and choose the device (``auto`` takes a GPU where there is one).
 
+    What would stop every trial is looked at here, so that it is said once, and before hours of work.
+
     Raises:
-        HarnessError: there is no such device, or it cannot train in that precision.
+        HarnessError: there is no such device, it cannot train in that precision, a tracker is not there, or the data
+            cannot be had or are not those that were locked.
     """
     keep_freed_memory()
     chosen = pick_device(device)
     choose_precision(experiment.training, chosen, precision)
+    if trackers:
+        from harness.trainer import check_trackers  # noqa: PLC0415 - loads torch, and this alone needs it here
+
+        check_trackers(trackers)
     environment = collect_environment(Path(__file__).parent)
-    return Workplace(
+    workplace = Workplace(
         experiment=experiment,
         lock=lock,
         base=base,
@@ -97,6 +104,8 @@ def open_workplace(
         data_dir=data_dir,
         trackers=tuple(trackers),
     )
+    _fetch(workplace, "data")
+    return workplace
 
 
 def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:

@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--models", metavar="A,B", help="only these models of the experiment")
     group.addoption("--seeds", metavar="N|A,B", help="a count (3) or a list with a comma (0,5)")
     group.addoption("--device", default="auto", help="auto, cpu or cuda:N (default: a GPU where there is one)")
-    group.addoption("--precision", choices=["fp16", "bf16", "fp32"], help="of training (default: the manifest's)")
+    group.addoption("--precision", metavar="P", help="of training: fp16, bf16 or fp32 (default: the manifest's)")
     group.addoption("--store", metavar="DIR", help="where stage outputs are kept (default: .store)")
     group.addoption("--results", metavar="DIR", help="where records and tables go (default: results)")
     group.addoption("--report-to", metavar="A,B", default="", help="trackers beside TensorBoard, as wandb or trackio")

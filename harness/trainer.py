@@ -33,6 +33,20 @@ SHOWN_TEXTS = 3
 SHOWN_CHARACTERS = 60
 
 
+def check_trackers(trackers: Sequence[str]) -> list[str]:
+    """Return the trackers beside TensorBoard, whose own callback is there always.
+
+    Raises:
+        TrainingError: one is not one of the trainer's, or not installed.
+    """
+    untyped: Any = get_available_reporting_integrations
+    available = untyped()
+    for name in trackers:
+        if name not in available:
+            raise TrainingError(f"tracker {name!r}: not known or not installed; here are: {', '.join(available)}")
+    return [name for name in trackers if name != "tensorboard"]
+
+
 def make_arguments(
     recipe: Training, *, seed: int, device: str, precision: str, output: Path, trackers: Sequence[str] = ()
 ) -> SentenceTransformerTrainingArguments:
@@ -42,13 +56,7 @@ def make_arguments(
         TrainingError: a tracker is not one of the trainer's, or not installed.
     """
     cuda = device.startswith("cuda")
-    # TensorBoard's own callback is there always.
-    further = [name for name in trackers if name != "tensorboard"]
-    untyped: Any = get_available_reporting_integrations
-    available = untyped()
-    for name in further:
-        if name not in available:
-            raise TrainingError(f"tracker {name!r}: not known or not installed; here are: {', '.join(available)}")
+    further = check_trackers(trackers)
     return SentenceTransformerTrainingArguments(
         output_dir=str(output),
         num_train_epochs=recipe.epochs,

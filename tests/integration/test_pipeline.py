@@ -249,6 +249,9 @@ def test_data_from_a_folder_named_on_the_command_line_are_the_same_data(shared: 
         ("--seeds=3,3", "ManifestError: tiny: seeds must be one or more different numbers"),
         ("--device=tpu9", "device is 'tpu9'"),
         ("--precision=fp16", "precision fp16 needs a GPU"),
+        ("--precision=int8", "precision is 'int8', expected fp16, bf16 or fp32"),
+        ("--report-to=nobody", "tracker 'nobody': not known or not installed; here are: "),
+        ("--data-dir=nowhere", "nowhere: no such data folder; name one with --data-dir"),
     ],
 )
 def test_options_that_cannot_be_meant_end_with_2(shared: Workshop, first: Ended, option: str, said: str) -> None:
