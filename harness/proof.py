@@ -45,10 +45,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Proof:
-    """What two outcomes have in common."""
+    """What two outcomes have in common; ``reasons`` are what keeps a device from giving the same bits every time."""
 
     sameness: Sameness
     layers: tuple[Layer, ...]
+    reasons: tuple[str, ...] = ()
 
     @property
     def first_difference(self) -> Layer | None:
@@ -83,7 +84,7 @@ def compare_outcomes(first: Outcome, second: Outcome) -> Proof:
         sameness = Sameness.RANKS
     else:
         sameness = Sameness.VALUES if values.same else Sameness.NOT
-    return Proof(sameness, tuple(layers))
+    return Proof(sameness, tuple(layers), tuple(_list_reasons(ours, theirs)))
 
 
 def describe_proof(proof: Proof) -> Iterator[str]:
@@ -91,10 +92,23 @@ def describe_proof(proof: Proof) -> Iterator[str]:
     for layer in proof.layers:
         word = {True: "same", False: "differs", None: "not recorded"}[layer.same]
         yield f"{layer.name:<12} {word}{': ' if layer.place else ''}{layer.place}"
+    yield from proof.reasons
     unknown = [layer.name for layer in proof.layers if layer.same is None]
     limit = f" (as far as was recorded: without {', '.join(unknown)})" if unknown else ""
     first = proof.first_difference
     yield f"{proof.sameness}{limit}" + (f"; the first to diverge: {first.name}, {first.place}" if first else "")
+
+
+def _list_reasons(ours: Record, theirs: Record) -> Iterator[str]:
+    if (ours.device, ours.device_name) != (theirs.device, theirs.device_name):
+        yield f"other devices: {ours.device_name} ({ours.device}) and {theirs.device_name} ({theirs.device})"
+    found = {
+        record.device_name: record.training.nondeterministic
+        for record in (ours, theirs)
+        if record.training is not None and record.training.nondeterministic
+    }
+    for device, operators in found.items():
+        yield f"{device} cannot be deterministic: torch has no such algorithm on it for {', '.join(operators)}"
 
 
 def _compare_data(ours: Record, theirs: Record) -> Layer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,8 @@ def run_attempt(attempt: Attempt) -> None:
     from harness.pipeline import open_workplace, run_trial  # noqa: PLC0415 - loads torch
     from harness.progress import Progress  # noqa: PLC0415
 
+    # The libraries' progress bars would be written over ours.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     store = attempt.folder / "store"
     try:
         store.mkdir(parents=True)

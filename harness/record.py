@@ -72,7 +72,8 @@ class TrainingLog(Frozen):
     """How training went.
 
     ``loss`` is the curve, ``resumes`` how often training went on from a checkpoint, ``batches`` a short hash of every
-    step's batch (of its token ids, column by column).
+    step's batch (of its token ids, column by column), ``nondeterministic`` the operators that have no algorithm on the
+    device that gives the same bits every time.
     """
 
     precision: Literal["fp16", "bf16", "fp32"]
@@ -80,6 +81,7 @@ class TrainingLog(Frozen):
     loss: tuple[LossPoint, ...]
     resumes: int
     batches: tuple[str, ...] = ()
+    nondeterministic: tuple[str, ...] = ()
     weights_sha256: Digest
 
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,8 @@ from harness.grouping import GroupedMultipleNegativesRankingLoss, Precision
 # Is given the folder that the trainer wrote and the digests of all batches so far.
 KeepCheckpoint = Callable[[Path, tuple[str, ...]], None]
 
+# As torch says it; where it says it otherwise (of attention, of cuBLAS), its first sentence is taken.
+NO_ALGORITHM = " does not have a deterministic implementation"
 SHOWN_TEXTS = 3
 SHOWN_CHARACTERS = 60
 
@@ -184,8 +187,21 @@ def storage_errors(place: Path) -> Iterator[None]:
 
 
 @contextmanager
-def deterministic_algorithms() -> Iterator[None]:
-    """Have torch take algorithms that give the same bits every time, and warn of each operator that has none."""
+def deterministic_algorithms() -> Iterator[list[str]]:
+    """Have torch take algorithms that give the same bits every time.
+
+    Yields:
+        A list that the operators without such an algorithm on this device are added to, when they are first used.
+    """
+    operators: list[str] = []
+    show = warnings.showwarning
+
+    def note(message: Warning | str, *rest: Any, **more: Any) -> None:
+        operator = str(message).partition(NO_ALGORITHM)[0].partition(". ")[0]
+        if "determinis" in str(message) and operator not in operators:
+            operators.append(operator)
+        show(message, *rest, **more)
+
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     settings: Any = torch.utils.deterministic
@@ -194,9 +210,11 @@ def deterministic_algorithms() -> Iterator[None]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling finds reads of memory that nobody wrote, at the price of writing all of it twice.
     settings.fill_uninitialized_memory = False
+    warnings.showwarning = note
     try:
-        yield
+        yield operators
     finally:
+        warnings.showwarning = show
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
         settings.fill_uninitialized_memory = filled
 

@@ -131,7 +131,7 @@ def train_model(
     )
     trainer.remove_callback(PrinterCallback)
     clock.start()
-    with deterministic_algorithms():
+    with deterministic_algorithms() as nondeterministic:
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest.folder))
     synchronize(device)
     seconds = clock.read()
@@ -144,6 +144,7 @@ def train_model(
         loss=tuple(_list_loss(trainer.state.log_history)),
         resumes=resumes,
         batches=trainer.batches,
+        nondeterministic=tuple(nondeterministic),
         weights_sha256=hash_file(target / MODEL_FOLDER / "model.safetensors"),
     )
     write_atomically(target / LOG_FILE, log.model_dump_json(indent=1).encode())

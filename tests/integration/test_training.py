@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,3 +152,19 @@ def test_a_loss_that_is_no_number_stops_training_naming_step_and_batch(base: Pat
     assert said.startswith("step 2: the loss is nan; the batch begins with '")
     assert "what is the role of" in said
     assert not (tmp_path / "target" / "model").exists()
+
+
+def test_operators_without_a_deterministic_algorithm_are_listed_once_and_still_warned_of() -> None:
+    import torch
+
+    from harness.trainer import deterministic_algorithms
+
+    with warnings.catch_warnings(record=True) as said, deterministic_algorithms() as operators:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            torch.zeros(4).put_(torch.tensor([0, 1]), torch.ones(2))
+    assert operators == ["put_"]
+    assert [str(warning.message).split(" does not ")[0] for warning in said] == ["put_", "put_"]
+    with deterministic_algorithms() as operators:
+        torch.zeros(4).cumsum(0)
+    assert operators == []

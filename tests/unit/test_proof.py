@@ -130,6 +130,16 @@ def test_what_was_not_recorded_is_said(tmp_path: Path) -> None:
     )
 
 
+def test_device_that_cannot_be_deterministic_is_said_with_the_operator(tmp_path: Path) -> None:
+    log = LOG.replace(nondeterministic=("cumsum_cuda_kernel",))
+    first = make_outcome(tmp_path / "a", training=log, device="cuda:0", device_name="a GPU")
+    proof = compare_outcomes(first, make_outcome(tmp_path / "b"))
+    assert list(describe_proof(proof))[-3:-1] == [
+        "other devices: a GPU (cuda:0) and some CPU (cpu)",
+        "a GPU cannot be deterministic: torch has no such algorithm on it for cumsum_cuda_kernel",
+    ]
+
+
 def test_different_trials_are_not_compared(tmp_path: Path) -> None:
     first = make_outcome(tmp_path / "a")
     second = make_outcome(tmp_path / "b")
