@@ -168,8 +168,8 @@ def check_experiment(manifest: Path, *, store: Path, results: Path, reachable: b
     disk, short_of_disk = _judge_disk(expected, records, store)
     memory, short_of_memory = _judge_memory(expected, records)
     if problems or short_of_disk or short_of_memory:
-        short = [text for text, is_short in ((disk, short_of_disk), (memory, short_of_memory)) if is_short]
-        return Finding(name, Health.BAD, f"cannot run: {'; '.join([*problems, *short])}")
+        problems += ["too little disk"] * short_of_disk + ["too little memory"] * short_of_memory
+        return Finding(name, Health.BAD, f"cannot run: {'; '.join(problems)}; {disk}; {memory}")
     gpu = experiment.published is not None and experiment.published.hardware is not None and not list_gpus()
     slow = f"; published on {experiment.published.hardware}, here on the CPU" if gpu and experiment.published else ""
     return Finding(name, Health.GOOD, f"can run; {disk}; {memory}{slow}")

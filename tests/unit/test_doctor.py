@@ -115,7 +115,7 @@ def test_disk_is_held_against_what_is_free(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 2**28}))
     found = check_experiment(manifest, store=tmp_path / "store", results=tmp_path, reachable=False)
     assert found.health is Health.BAD
-    assert found.text.startswith("cannot run: needs 0.4 GiB of disk")
+    assert found.text.startswith("cannot run: too little disk; needs 0.4 GiB of disk")
 
 
 def test_manifest_without_lock_cannot_run(tmp_path: Path) -> None:
