@@ -27,7 +27,7 @@ INDEX_FILE = "README.md"
 PICTURES = "pictures"
 REFERENCE = "reference"
 FOOTER = "\nGenerated from records by `python3 -m nox -s report`; not edited by hand.\n"
-SHOWN_DIFFERENCE = 120
+SHOWN_DIFFERENCE, SHOWN_BEFORE = 120, 40
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,9 @@ def compare_tables(results: Path, *, rounds: int = ROUNDS, evidence: Evidence | 
                 ((number, pair) for number, pair in enumerate(pairs, start=1) if pair[0] != pair[1]),
                 (len(new_lines), ("other line ends", "its own")),
             )
-            differing.append(f"{path}:{number}: reads {_cut(old)}, the records say {_cut(new)}")
+            same = next((at for at, pair in enumerate(zip_longest(old or "", new or "")) if pair[0] != pair[1]), 0)
+            start = max(0, same - SHOWN_BEFORE)
+            differing.append(f"{path}:{number}: reads {_cut(old, start)}, the records say {_cut(new, start)}")
     differing += [f"{path}: no report has this picture" for path in _list_stale(results, contents)]
     return differing
 
@@ -193,6 +195,9 @@ def _list_stale(results: Path, contents: Mapping[str, str]) -> list[Path]:
     return [path for path in sorted(folder.glob("*.svg")) if f"{PICTURES}/{path.name}" not in contents]
 
 
-def _cut(line: str | None) -> str:
-    text = repr(line)
-    return text if len(text) <= SHOWN_DIFFERENCE else text[:SHOWN_DIFFERENCE] + "..."
+def _cut(line: str | None, start: int) -> str:
+    """Show a line, a long one from where it begins to differ."""
+    if line is None or len(line) <= SHOWN_DIFFERENCE:
+        return repr(line)
+    end = start + SHOWN_DIFFERENCE
+    return f"{'...' if start else ''}{line[start:end]!r}{'...' if end < len(line) else ''}"

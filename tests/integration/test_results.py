@@ -162,3 +162,15 @@ def test_a_report_is_written_without_torch_and_help_without_matplotlib(small: Pa
     code, heavy, seconds = ended.stderr.splitlines()[-1].split(maxsplit=2)
     assert (code, heavy) == ("0", "[]")
     assert float(seconds) < CPU_SECONDS
+
+
+def test_long_line_is_shown_where_it_differs(small: Path) -> None:
+    write_tables(small, rounds=ROUNDS)
+    page = small / "hpo.html"
+    text = page.read_text(encoding="utf-8")
+    number, line = next((n, line) for n, line in enumerate(text.splitlines(), start=1) if len(line) > 400)
+    page.write_text(text.replace(line, f"{line[:300]}forged{line[306:]}"), encoding="utf-8")
+    (said,) = compare_tables(small, rounds=ROUNDS)
+    assert said.startswith(f"{page}:{number}: reads ...")
+    assert f"{line[260:300]}forged" in said.replace("\\'", "'")
+    assert line[260:306] in said.replace("\\'", "'")
