@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 
-from benchmarks.harness_recipe import cut
+from benchmarks.speed.harness_recipe import cut
 from harness.dataset import read_prepared
 from harness.device import native_bf16
 from harness.encoder import load_model

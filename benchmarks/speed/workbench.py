@@ -1,0 +1,127 @@
+"""The workbench lays out models and data for a measurement, and runs each measured thing in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.dataset import load_rows, write_prepared
+from harness.experiment import Experiment, read_experiment
+from harness.lock import read_lock
+from harness.material import FolderSource
+from harness.sources import fetch_source
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ROOT / "benchmarks" / "experiments"
+# Two models on the same data: the rebuilt one where it is at hand, else the embedded experiment's.
+REBUILT, EMBEDDED = "bioasq-rebuilt", "hpo"
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What is measured on: one set of prepared data, for all models."""
+
+    store: Path
+    scratch: Path
+    data: Path
+    origin: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A process that ended well: what it printed, and what it took from its start to its end."""
+
+    output: str
+    seconds: float
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The JSON object on the last line."""
+        parsed: dict[str, Any] = json.loads(self.output.strip().splitlines()[-1])
+        return parsed
+
+
+def open_workbench(store: Path, scratch: Path, data_dir: Path | None) -> Workbench:
+    """Prepare the data once."""
+    base = read_experiment(EXPERIMENTS / f"{REBUILT}.toml")
+    source = base.data.source
+    there = data_dir or (EXPERIMENTS / source.path if isinstance(source, FolderSource) else None)
+    name = REBUILT if there is not None and there.is_dir() else EMBEDDED
+    path = EXPERIMENTS / f"{name}.toml"
+    experiment = read_experiment(path)
+    lock = read_lock(path.with_suffix(".lock"), experiment)
+    fetched = fetch_source(
+        experiment.data.source,
+        lock.sources["data"],
+        "data",
+        cache=store / "sources",
+        base=EXPERIMENTS,
+        override=data_dir if name == REBUILT else None,
+    )
+    train, test = load_rows(fetched.folder, experiment.data, cache=scratch / "cache")
+    data = scratch / "prepared"
+    data.mkdir()
+    write_prepared(data, train, test)
+    return Workbench(store, scratch, data, fetched.resolved.origin)
+
+
+def find_model(name: str, bench: Workbench) -> tuple[Path, Path]:
+    """Return the manifest that a model is trained by, and the folder of its checked files."""
+    path, experiment = find_manifest(name)
+    lock = read_lock(path.with_suffix(".lock"), experiment)
+    fetched = fetch_source(
+        experiment.model(name).source,
+        lock.sources[f"model:{name}"],
+        "model",
+        cache=bench.store / "sources",
+        base=EXPERIMENTS,
+    )
+    return path, fetched.folder
+
+
+def find_manifest(name: str) -> tuple[Path, Experiment]:
+    """Return the manifest that has a model of this name."""
+    for path in (EXPERIMENTS / f"{REBUILT}.toml", EXPERIMENTS / f"{EMBEDDED}.toml"):
+        experiment = read_experiment(path)
+        if name in {model.name for model in experiment.models}:
+            return path, experiment
+    raise SystemExit(f"no model {name!r} in the experiments {REBUILT} and {EMBEDDED}")
+
+
+def run_module(*command: str, settings: Mapping[str, str] | None = None) -> Finished:
+    """Run a module of Python in a new process and wait for it.
+
+    Raises:
+        SystemExit: it failed; says what it said.
+    """
+    return run_command([sys.executable, "-m", *command], settings=settings)
+
+
+def run_command(command: Sequence[str], *, settings: Mapping[str, str] | None = None) -> Finished:
+    """Run a command in a new process and wait for it.
+
+    Raises:
+        SystemExit: it failed; says what it said.
+    """
+    started = time.perf_counter()
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **(settings or {})},
+    ) as child:
+        output, _ = child.communicate()
+    seconds = time.perf_counter() - started
+    if child.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {child.returncode}:\n{output[-4000:]}")
+    return Finished(output, seconds)
