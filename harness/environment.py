@@ -28,6 +28,8 @@ PACKAGES = (
     "transformers",
 )
 COMMAND_SECONDS = 10
+# As Linux names them, on x86 and on ARM.
+CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "asimd", "sve", "bf16")
 GIBIBYTE = 2**30
 
 
@@ -53,6 +55,10 @@ class Environment(Frozen):
     harness_version: str
     commit: str | None
     dirty: bool | None
+    # Virtual machines hide the processor's name; these tell two that go by the same one apart. The first records
+    # had neither.
+    cpu_model: str | None = None
+    cpu_features: tuple[str, ...] = ()
 
     @property
     def revision(self) -> str | None:
@@ -62,7 +68,7 @@ class Environment(Frozen):
     @property
     def fingerprint(self) -> str:
         """Short hash of what decides speed: CPU, cores, memory (in GiB), GPUs with their driver and torch."""
-        parts = {
+        parts: dict[str, object] = {
             "architecture": self.architecture,
             "cpu": self.cpu,
             "cpu_count": self.cpu_count,
@@ -70,6 +76,9 @@ class Environment(Frozen):
             "gpus": [gpu.model_dump() for gpu in self.gpus],
             "torch": self.packages.get("torch"),
         }
+        if self.cpu_model is not None:
+            parts["cpu_model"] = self.cpu_model
+            parts["cpu_features"] = list(self.cpu_features)
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:12]
 
 
@@ -97,6 +106,8 @@ def collect_environment(repository: Path) -> Environment:
         harness_version=importlib.metadata.version("retrieval-harness"),
         commit=commit,
         dirty=None if status is None else bool(status),
+        cpu_model=_read_cpu_model(),
+        cpu_features=_list_cpu_features(),
     )
 
 
@@ -129,6 +140,18 @@ def list_gpus() -> tuple[Gpu, ...]:
 
 def _name_cpu() -> str:
     return _read_cpu_field("model name") or platform.processor() or "unknown"
+
+
+def _read_cpu_model() -> str | None:
+    """Return the numbers that the maker tells its processors apart by, where Linux on x86 lists them."""
+    numbers = {name: _read_cpu_field(name) for name in ("cpu family", "model\t", "stepping")}
+    return " ".join(f"{name.strip()} {number}" for name, number in numbers.items()) if all(numbers.values()) else None
+
+
+def _list_cpu_features() -> tuple[str, ...]:
+    """Return which of the instructions that decide the speed of matrix products the processor has."""
+    listed = set((_read_cpu_field("flags") or _read_cpu_field("Features")).split())
+    return tuple(name for name in CPU_FEATURES if name in listed)
 
 
 def _read_cpu_field(field: str) -> str:

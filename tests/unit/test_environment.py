@@ -92,7 +92,16 @@ def test_machine_and_packages_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"cpu": "x"}, {"cpu_count": 3}, {"memory_bytes": 2**34}, {"packages": {"torch": "1"}}, {"architecture": "x"}],
+    [
+        {"cpu": "x"},
+        {"cpu_count": 3},
+        {"memory_bytes": 2**34},
+        {"packages": {"torch": "1"}},
+        {"architecture": "x"},
+        # Two processors that a virtual machine shows under one name.
+        {"cpu_model": "cpu family 25 model 17 stepping 1"},
+        {"cpu_model": MACHINE.cpu_model or "x", "cpu_features": ("avx512_bf16",)},
+    ],
 )
 def test_what_decides_speed_decides_the_fingerprint(changes: dict[str, object]) -> None:
     assert MACHINE.replace(**changes).fingerprint != MACHINE.fingerprint
