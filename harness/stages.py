@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 # Bumped by hand when a stage would give another output for the same inputs.
-VERSIONS: dict[StageName, int] = {"prepare": 1, "baseline": 1, "train": 1, "evaluate": 1}
+VERSIONS: dict[StageName, int] = {"prepare": 1, "baseline": 2, "train": 2, "evaluate": 2}
 # Versions of these packages change numerics; those of others do not.
 NUMERIC_PACKAGES = ("accelerate", "numpy", "sentence-transformers", "tokenizers", "torch", "transformers")
 RUN_FILE = "run.gz"
