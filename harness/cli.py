@@ -74,6 +74,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _report(options: argparse.Namespace) -> int:
+    # Before the imports, since what follows takes seconds; not on stdout, which is for what was found.
+    print(f"{options.results}: making every table, page and picture from the records", file=sys.stderr, flush=True)
     from harness.results import compare_tables, write_junit, write_tables  # noqa: PLC0415 - see make_parser
 
     if not options.check:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -73,6 +74,8 @@ def add_evidence_commands(
 
 
 def _verify(options: argparse.Namespace) -> int:
+    # Before the imports, since what follows takes seconds; not on stdout, which is for what was found.
+    print(f"{options.target}: computing every value, interval and table again", file=sys.stderr, flush=True)
     from harness.verify import verify_results  # noqa: PLC0415 - see add_evidence_commands
 
     if options.target.is_dir():
