@@ -14,17 +14,23 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from itertools import accumulate, chain, groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 from operator import gt
 from pathlib import Path
 
 import numpy as np
 
-from harness.columns import MAX_FILE_BYTES, check_ids, read_columns, read_fields, write_lines
+from harness.columns import (
+    MAX_FILE_BYTES,
+    Columns,
+    check_ids,
+    read_columns,
+    read_fields,
+    write_lines,
+)
 from harness.errors import DataError
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
-_NUMBERS = re.compile(rf"(?:{_NUMBER.pattern} )++")  # possessive: nothing is kept for another try
 _RUN_FIELDS = 6
 
 
@@ -163,22 +169,28 @@ def read_run(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> Run:
             ascend.
     """
     columns = read_columns(path, _RUN_FIELDS, max_bytes)
-    return (columns and _assemble(*columns)) or _read_run_lines(path, max_bytes)
+    return (columns and _assemble(columns)) or _read_run_lines(path, max_bytes)
 
 
-def _assemble(
-    queries: list[str], _: list[str], passages: list[str], ranks: list[str], texts: list[str], _tag: list[str]
-) -> Run | None:
+def _assemble(columns: Columns) -> Run | None:
     """Make a run of its columns, or None where anything is unusual: what it is, and in which line, is found then."""
-    sizes = [(query, len(list(lines))) for query, lines in groupby(queries)]
-    words = [str(rank) for rank in range(1, max(size for _, size in sizes) + 1)]
-    counted = ranks == list(chain.from_iterable(words[:size] for _, size in sizes))
-    if not counted or not _NUMBERS.fullmatch(" ".join(texts) + " "):
-        return None
-    with np.errstate(over="ignore", under="ignore"):
-        rounded = np.asarray([float(text) for text in texts]).astype(np.float32).astype(np.float64)
-    scores = rounded.tolist()
+    sizes = [(query, len(list(lines))) for query, lines in groupby(columns.take_texts(0))]
     places = list(pairwise(accumulate((size for _, size in sizes), initial=0)))
+    ranks, singles = columns.take_singles(3), columns.take_singles(4)
+    expected = np.concatenate([np.arange(1, size + 1) for _, size in sizes])
+    # A rank of another width has a zero or a point too many.
+    widths = np.floor(np.log10(expected)) + 1
+    counted = ranks is not None and (ranks == expected).all()
+    if not counted or (columns.ends[:, 3] - columns.starts[:, 3] != widths).any():
+        return None
+    if singles is None:
+        texts = columns.take_texts(4)
+        if not all(map(_NUMBER.fullmatch, texts)):
+            return None
+        with np.errstate(over="ignore", under="ignore"):
+            singles = np.asarray([float(text) for text in texts]).astype(np.float32)
+    scores = singles.astype(np.float64).tolist()
+    passages = columns.take_texts(2)
     lists = tuple(tuple(passages[start:stop]) for start, stop in places)
     values = tuple(tuple(scores[start:stop]) for start, stop in places)
     whole = (

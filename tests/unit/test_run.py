@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import random
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.columns import MAX_LINE_BYTES, read_columns
+from harness.columns import MAX_LINE_BYTES, MOST_DIGITS, read_columns
 from harness.errors import DataError, HarnessError, StoreError
 from harness.qrels import read_qrels, write_qrels
 from harness.run import Run, read_run, separate_ties, write_run
@@ -250,8 +251,45 @@ def test_what_we_write_is_read_all_at_once(tmp_path: Path) -> None:
     write_run(Run(("q", "r"), (("a", "b"), ("a",)), ((0.5, 0.5), (1e-9,))), tmp_path / "run.gz")
     columns = read_columns(tmp_path / "run.gz", 6, 1000)
     assert columns is not None
-    assert columns[2] == ["a", "b", "a"]
+    assert columns.take_texts(2) == ["a", "b", "a"]
     assert read_columns(tmp_path / "run.gz", 6, 10) is None
+
+
+@pytest.mark.parametrize("wrong", ["01", "1.", "1.0", "-1", "+1", "1e0", "2"])
+def test_rank_written_otherwise_is_refused_in_a_plain_file_too(wrong: str, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text(f"q Q0 a {wrong} 0.5 t\n", encoding="utf-8")
+    with pytest.raises(DataError, match=f"line 1: rank {re.escape(repr(wrong))}, expected 1"):
+        read_run(tmp_path / "run")
+
+
+@IN_FOLDER
+@given(numbers=st.lists(st.from_regex(r"-?(?:[0-9]{1,9}\.?[0-9]{0,9}|\.[0-9]{1,17})", fullmatch=True), min_size=1))
+def test_plain_numbers_are_the_floats_that_python_reads(numbers: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "columns"
+    path.write_text("".join(f"{number} x\n" for number in numbers), encoding="utf-8")
+    columns = read_columns(path, 2, 1 << 20)
+    assert columns is not None
+    found = columns.take_singles(0)
+    if any(sum(letter.isdigit() for letter in number) > MOST_DIGITS for number in numbers):
+        assert found is None
+    elif found is not None:
+        # As bytes, since -0.0 equals 0.0.
+        assert found.tobytes() == np.asarray([float(number) for number in numbers]).astype(np.float32).tobytes()
+
+
+def test_number_between_two_floats_is_left_to_others(tmp_path: Path) -> None:
+    (tmp_path / "columns").write_text("16777217.0 x\n", encoding="utf-8")
+    columns = read_columns(tmp_path / "columns", 2, 1000)
+    assert columns is not None
+    assert columns.take_singles(0) is None
+
+
+@pytest.mark.parametrize("number", ["1e-5", "nan", "inf", "+1", "1.2.3", "-", ".", "--1", "1-", "1_0", "0x1"])
+def test_what_is_no_plain_decimal_is_left_to_others(number: str, tmp_path: Path) -> None:
+    (tmp_path / "columns").write_text(f"0.5 x\n{number} x\n", encoding="utf-8")
+    columns = read_columns(tmp_path / "columns", 2, 1000)
+    assert columns is not None
+    assert columns.take_singles(0) is None
 
 
 def test_foreign_files_with_tabs_and_without_a_last_newline_are_read(tmp_path: Path) -> None:
