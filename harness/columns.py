@@ -46,8 +46,8 @@ class Columns:
     def take_singles(self, column: int) -> NDArray[np.float32] | None:
         """Return a column's numbers rounded to float32, or None where one needs `float` to be read.
 
-        Read are digits, at most 18 of them, with a point and a minus at most. The number is computed as a whole one by a
-        power of ten, wrong by less than `DOUBT`; where that could be another float32, it is left to `float`.
+        Read are digits, at most 18 of them, with a point and a minus at most. The number is computed as a whole one by
+        a power of ten, wrong by less than `DOUBT`; where that could be another float32, it is left to `float`.
         """
         starts, widths = self.starts[:, column], self.ends[:, column] - self.starts[:, column]
         if widths.max() > MOST_DIGITS + 2:
