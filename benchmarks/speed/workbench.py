@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,33 +93,23 @@ def find_manifest(name: str) -> tuple[Path, Experiment]:
     raise SystemExit(f"no model {name!r} in the experiments {REBUILT} and {EMBEDDED}")
 
 
-def run_module(*command: str, settings: Mapping[str, str] | None = None) -> Finished:
+def run_module(*command: str) -> Finished:
     """Run a module of Python in a new process and wait for it.
 
     Raises:
         SystemExit: it failed; says what it said.
     """
-    return run_command([sys.executable, "-m", *command], settings=settings)
-
-
-def run_command(command: Sequence[str], *, settings: Mapping[str, str] | None = None) -> Finished:
-    """Run a command in a new process and wait for it.
-
-    Raises:
-        SystemExit: it failed; says what it said.
-    """
     started = time.perf_counter()
-    with subprocess.Popen(
-        command,
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        check=False,
         cwd=ROOT,
-        env={**os.environ, **(settings or {})},
-    ) as child:
-        output, _ = child.communicate()
+    )
     seconds = time.perf_counter() - started
-    if child.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {child.returncode}:\n{output[-4000:]}")
-    return Finished(output, seconds)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+    return Finished(done.stdout, seconds)
