@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-GROUP = 64  # passages whose maximum is looked at before any of them
+GROUP = 16  # passages whose maximum is looked at before any of them
 _ROOM = 8  # places in a shortlist for each rank wanted; half of them may be in use after tidying
 _LOW_BITS = 32  # of a key: the place of the id; above them: the score
 LOW_MASK = (1 << _LOW_BITS) - 1
@@ -118,10 +118,14 @@ class Shortlists:
         self._keys[block][query, column] = pack(coarse[query, passage].float(), offset + passage)
         self._counts[block] += fresh
 
-    def pairs(self, rows: int) -> tuple[Tensor, Tensor]:
-        """Return the final shortlists as query (ascending) and passage indices."""
+    def tidy(self, rows: int) -> None:
+        """Raise the floors to what the lists allow, of so many queries at once."""
         for start in range(0, len(self._keys), rows):
             self._tidy(slice(start, start + rows))
+
+    def pairs(self, rows: int) -> tuple[Tensor, Tensor]:
+        """Return the final shortlists as query (ascending) and passage indices."""
+        self.tidy(rows)
         query, column = (self._keys != NO_KEY).nonzero(as_tuple=True)
         return query, self._keys[query, column] & LOW_MASK
 
