@@ -93,6 +93,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _gate(options: argparse.Namespace) -> int:
+    print(f"{options.candidate}: held against {options.reference}", file=sys.stderr, flush=True)  # see _report
     from harness.review import Faces, run_gate  # noqa: PLC0415 - see make_parser
 
     return run_gate(

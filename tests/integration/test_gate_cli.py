@@ -88,15 +88,17 @@ def make_values(experiment: Experiment, ranks: np.ndarray) -> dict[str, list[flo
 
 
 def test_exit_0_no_worse(write: Writer) -> None:
-    done = run("gate", "--reference", write("old", 0.9), "--candidate", write("new", 0.9, draw=1))
-    assert (done.returncode, done.stderr) == (0, "")
+    old, new = write("old", 0.9), write("new", 0.9, draw=1)
+    done = run("gate", "--reference", old, "--candidate", new)
+    assert (done.returncode, done.stderr) == (0, f"{new}: held against {old}\n")
     assert done.stdout.endswith("Gate passed: no worse than the reference (bioasq)\n")
     assert "::" not in done.stdout
 
 
 def test_exit_1_worse(write: Writer) -> None:
-    done = run("gate", "--reference", write("old", 0.9), "--candidate", write("new", 0.2))
-    assert (done.returncode, done.stderr) == (1, "")
+    old, new = write("old", 0.9), write("new", 0.2)
+    done = run("gate", "--reference", old, "--candidate", new)
+    assert (done.returncode, done.stderr) == (1, f"{new}: held against {old}\n")
     assert f"bioasq/{MODEL}/finetuned: mrr@10" in " ".join(done.stdout.split())
     assert done.stdout.endswith("Gate failed: worse than the reference (bioasq)\n")
 
@@ -158,7 +160,7 @@ def test_exit_2_a_policy_that_is_none(write: Writer, tmp_path: Path, policy: str
     path.write_text(policy, encoding="utf-8")
     done = run("gate", "--reference", reference, "--candidate", reference, "--policy", path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"harness: ManifestError: {path}: ")
+    assert done.stderr.splitlines()[1].startswith(f"harness: ManifestError: {path}: ")
     assert "Traceback" not in done.stderr
 
 
