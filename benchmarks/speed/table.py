@@ -37,6 +37,9 @@ LIMITS = """\
 - **Evaluating**: the library sorts by length too, so padding is not what is saved here, and both sides compute
   in fp32: without a faster fp32 product (AVX-512 on processors other than Intel's) the harness cannot be twice
   as fast.
+- **The whole matrix** is made of these two. Cut down, it trains for few steps, so evaluating weighs more than in
+  the whole experiment. The harness evaluates an untrained model once and not once per seed; loading, records,
+  runs and tables are its own cost.
 - **Large corpora**: the limit is the bare matrix product of all queries and passages, in bf16 where that is
   native, else in fp32. What lies between is the search for scores above each query's floor, and the exact
   scores of the shortlists, which cost the same for any number of passages and so weigh most on few. The
