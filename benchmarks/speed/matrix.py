@@ -31,6 +31,21 @@ def measure_matrix(models: Sequence[str], bench: Workbench, *, seeds: int, pairs
     manifest = write_manifest(models, bench, folder, seeds=seeds)
     # Sources are unpacked before either starts: the plain script is handed folders too.
     folders = {name: find_model(name, bench)[1] for name in models}
+    store, results = folder / "store", folder / "results"
+    store.mkdir()
+    (store / "sources").symlink_to((bench.store / "sources").resolve(), target_is_directory=True)
+    # Named, since a folder in the environment would go before the manifest's.
+    command = [
+        "pytest",
+        "benchmarks/test_reproduce.py",
+        "--experiment",
+        str(manifest),
+        "--data-dir",
+        str(folder / "data"),
+    ]
+    # Before the plain script, which takes the longer: what goes wrong here shall do so at once.
+    whole = run_module(*command, "--store", str(store), "--results", str(results), "--benchmark-disable-gc", "-q")
+    print(f"matrix: harness: {whole.seconds:.0f} s", flush=True)
     plain: dict[str, list[dict[str, Any]]] = {name: [] for name in models}
     plain_seconds = 0.0
     for name in models:
@@ -39,12 +54,6 @@ def measure_matrix(models: Sequence[str], bench: Workbench, *, seeds: int, pairs
             plain_seconds += done.seconds
             plain[name].append(done.result)
             print(f"matrix: plain: {name}, seed {seed}: {done.seconds:.0f} s", flush=True)
-    store, results = folder / "store", folder / "results"
-    store.mkdir()
-    (store / "sources").symlink_to((bench.store / "sources").resolve(), target_is_directory=True)
-    command = ["pytest", "benchmarks/test_reproduce.py", "--experiment", str(manifest)]
-    done = run_module(*command, "--store", str(store), "--results", str(results), "--benchmark-disable-gc", "-q")
-    print(f"matrix: harness: {done.seconds:.0f} s", flush=True)
     records = read_records(results / "records" / NAME)
     experiment = read_experiment(manifest)
     primary, margin = experiment.evaluation.primary, experiment.verdicts.margin
@@ -76,7 +85,7 @@ def measure_matrix(models: Sequence[str], bench: Workbench, *, seeds: int, pairs
         "pairs": pairs,
         "passages": passages,
         "plain_seconds": plain_seconds,
-        "harness_seconds": done.seconds,
+        "harness_seconds": whole.seconds,
     }
 
 
