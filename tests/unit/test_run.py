@@ -262,16 +262,18 @@ def test_rank_written_otherwise_is_refused_in_a_plain_file_too(wrong: str, tmp_p
         read_run(tmp_path / "run")
 
 
-def place_point(digits: str, place: int, sign: str) -> str:
-    """The decimal of the digits with a point before place, or with none where that is beyond the last."""
+def place_point(number: int, width: int, place: int, sign: str) -> str:
+    """The number, filled up with zeros, with a point before place, or with none where that is beyond the last digit."""
+    digits = str(number).zfill(width)
     head, tail = digits[:place], digits[place:]
     return sign + (f"{head}.{tail}" if place <= len(digits) else digits)
 
 
 DECIMALS = st.builds(
     place_point,
-    st.one_of(st.integers(0, 10**9), st.integers(0, 10**18 - 1)).map(str),
-    st.integers(0, 19),
+    st.one_of(st.integers(0, 10**9), st.integers(0, 10**18 - 1)),
+    st.integers(1, MOST_DIGITS + 1),
+    st.integers(0, MOST_DIGITS + 1),
     st.sampled_from(["", "-"]),
 )
 
