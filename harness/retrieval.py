@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.device import native_bf16
 from harness.errors import DataError
 from harness.run import Run
 from harness.shortlist import GROUP, LOW_MASK, NO_KEY, Shortlists, merge, no_keys, pack, scores_of
@@ -188,10 +189,8 @@ def _coarse_dtype(device: str) -> torch.dtype:
     """Choose bfloat16 where the processor multiplies it natively, several times faster than float32."""
     import torch  # noqa: PLC0415
 
-    native = torch.device(device).type == "cpu" and (
-        torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 - no public name
-    )
-    return torch.bfloat16 if native else torch.float32
+    kind = torch.device(device).type
+    return torch.bfloat16 if kind == "cpu" and native_bf16(kind) else torch.float32
 
 
 def _margin(query_error: float, passage_error: float, dimensions: int, device: str) -> float:
