@@ -10,8 +10,8 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 from harness.errors import RecordError, SourceError
-from harness.files import ZIP_ERRORS
-from harness.record import read_records, write_atomically
+from harness.files import ZIP_ERRORS, write_atomically
+from harness.record import read_records
 from harness.schema import format_json
 
 SUMS_FILE = "SHA256SUMS"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import StoreError
-from harness.record import write_atomically
+from harness.files import write_atomically
 from harness.schema import Frozen, canonical_json, decode_json, read_text
 from harness.store import hash_tree
 

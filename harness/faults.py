@@ -9,8 +9,8 @@ from pydantic import Field
 from tabulate import tabulate
 
 from harness.errors import RecordError
+from harness.files import write_atomically
 from harness.markdown import escape
-from harness.record import write_atomically
 from harness.schema import Frozen, decode_json, read_text
 
 FAULTS_FILE = "faults.json"

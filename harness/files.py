@@ -5,7 +5,9 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import lzma
+import os
 import struct
+import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -84,3 +86,23 @@ def is_wanted(name: str, role: Role) -> bool:
     return any(fnmatch.fnmatch(name, pattern) for pattern in WANTED[role]) and not any(
         fnmatch.fnmatch(name, pattern) for pattern in UNWANTED
     )
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part.
+
+    Raises:
+        OSError: the disk refuses; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

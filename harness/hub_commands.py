@@ -47,9 +47,9 @@ def add_hub_commands(
 def _lock(options: argparse.Namespace) -> int:
     from harness.drift import check_pinned, list_changes, list_moved  # noqa: PLC0415 - see add_hub_commands
     from harness.experiment import read_experiment  # noqa: PLC0415
+    from harness.files import write_atomically  # noqa: PLC0415
     from harness.hub import is_offline  # noqa: PLC0415
     from harness.lock import format_lock, read_lock  # noqa: PLC0415
-    from harness.record import write_atomically  # noqa: PLC0415
     from harness.selection import choose_data_dir, find_manifest  # noqa: PLC0415
     from harness.sources import make_lock  # noqa: PLC0415
 

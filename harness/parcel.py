@@ -9,10 +9,9 @@ from pathlib import Path
 
 from harness.errors import SourceError
 from harness.experiment import Experiment
-from harness.files import Role, hash_files
+from harness.files import Role, hash_files, write_atomically
 from harness.lock import Lock, LockedSource, list_sources
 from harness.material import Source
-from harness.record import write_atomically
 from harness.sources import CARRIED, check_files, fetch_source, find_role, name_carried
 
 

@@ -12,20 +12,11 @@ from harness.device import keep_freed_memory, name_device, pick_device
 from harness.environment import Environment, collect_environment
 from harness.errors import RecordError, ThresholdMissed
 from harness.experiment import Experiment
-from harness.files import hash_file
+from harness.files import hash_file, write_atomically
 from harness.lock import Lock
 from harness.measures import average, best_reachable_mrr, evaluate_run
 from harness.progress import Progress
-from harness.record import (
-    Artifact,
-    DataSummary,
-    Record,
-    StageCost,
-    StageName,
-    TrainingLog,
-    write_atomically,
-    write_record,
-)
+from harness.record import Artifact, DataSummary, Record, StageCost, StageName, TrainingLog, write_record
 from harness.sources import Fetched, fetch_source
 from harness.store import Output, Store
 from harness.texts import format_texts

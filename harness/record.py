@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +12,7 @@ from pydantic import Field, model_validator
 from harness.environment import Environment
 from harness.errors import RecordError
 from harness.experiment import Experiment
+from harness.files import write_atomically
 from harness.schema import Frozen, decode_json, format_json, read_text
 from harness.trial import Trial
 
@@ -183,26 +182,6 @@ def write_record(record: Record, results: Path) -> Path:
     except OSError as cause:
         raise RecordError(f"{path}: the record cannot be written: {cause.strerror or cause}") from cause
     return path
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part.
-
-    Raises:
-        OSError: the disk refuses; nothing is left behind.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _migrate(text: str, *, place: str) -> str:

@@ -14,12 +14,13 @@ from harness.errors import RecordError
 from harness.evidence import Evidence
 from harness.experiment import Variant
 from harness.experiment_report import build_report
+from harness.files import write_atomically
 from harness.history import read_history
 from harness.html import render_html
 from harness.junit import render_junit
 from harness.markdown import escape, name_picture, render_markdown
 from harness.pictures import draw_picture
-from harness.record import Record, read_records, write_atomically
+from harness.record import Record, read_records
 from harness.report import Report
 from harness.sums import SUMS_FILE, render_sums
 

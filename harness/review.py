@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import RecordError
+from harness.files import write_atomically
 from harness.gate import compare
 from harness.gate_report import build_gate_report
 from harness.github import ACTIONS_VARIABLE, list_commands, publish_summary, render_comment
 from harness.intake import take_in
 from harness.markdown import render_markdown
 from harness.policy import Policy, read_policy
-from harness.record import write_atomically
 from harness.reference import Acceptance, accept, plan_acceptance
 from harness.reference_report import build_acceptance_report
 from harness.report import Report

@@ -15,8 +15,8 @@ from harness.device import native_bf16, seed_everything, synchronize
 from harness.encoder import load_model
 from harness.errors import TrainingError
 from harness.experiment import Training
-from harness.files import hash_file
-from harness.record import LossPoint, TrainingLog, write_atomically
+from harness.files import hash_file, write_atomically
+from harness.record import LossPoint, TrainingLog
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -26,7 +26,7 @@ from benchmarks.speed.steps import measure_steps
 from benchmarks.speed.table import TOLERANCE, render
 from benchmarks.speed.workbench import ROOT, Workbench, open_workbench
 from harness.environment import collect_environment
-from harness.record import write_atomically
+from harness.files import write_atomically
 from harness.schema import format_json
 
 RECORD = Path("records") / "speed.json"

@@ -195,7 +195,7 @@ def test_two_pipelines_at_once_share_the_work(
 
 
 def overwrite(path: Path, content: bytes, times: int) -> None:
-    from harness.record import write_atomically
+    from harness.files import write_atomically
 
     for _ in range(times):
         write_atomically(path, content)

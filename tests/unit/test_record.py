@@ -12,7 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from harness.errors import RecordError
-from harness.record import Artifact, Record, read_record, read_records, write_atomically, write_record
+from harness.files import write_atomically
+from harness.record import Artifact, Record, read_record, read_records, write_record
 from tests.support.manifests import parse
 from tests.support.records import make_record
 
