@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from harness.errors import LockError
 from harness.experiment import Experiment
 from harness.material import Source
-from harness.schema import Frozen, canonical_json, decode_json, format_json, read_text
+from harness.schema import Digest, Frozen, canonical_json, decode_json, format_json, read_text
 
 LOCK_LIMIT_BYTES = 4_000_000
 
@@ -25,7 +25,7 @@ class LockedSource(Frozen):
     records say so.
     """
 
-    files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+    files: dict[str, Digest]
     complete: bool
     note: str | None = None
     sizes: dict[str, Annotated[int, Field(ge=0)]] | None = None
@@ -35,6 +35,14 @@ class LockedSource(Frozen):
         if unknown := sorted(set(self.sizes or ()) - set(self.files)):
             raise ValueError(f"sizes of files that have no hash: {', '.join(unknown)}")
         return self
+
+
+class ResolvedSource(Frozen):
+    """Where files came from and what they were: path -> SHA-256; ``locked`` says each was checked."""
+
+    origin: str
+    files: dict[str, Digest]
+    locked: bool
 
 
 class Lock(Frozen):

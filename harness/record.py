@@ -13,17 +13,16 @@ from harness.environment import Environment
 from harness.errors import RecordError
 from harness.experiment import Experiment
 from harness.files import write_atomically
-from harness.schema import Frozen, decode_json, format_json, read_text
+from harness.lock import ResolvedSource
+from harness.schema import Digest, Frozen, decode_json, format_json, read_text
 from harness.trial import Trial
 
 SCHEMA_VERSION = 1
 RECORD_LIMIT_BYTES = 64 * 2**20
-DIGEST = r"^[0-9a-f]{64}$"
 # Paths of a record's files stay below the results folder, whoever wrote the record.
 RELATIVE_PATH = r"^(?:[A-Za-z0-9][A-Za-z0-9_.=-]*/)*[A-Za-z0-9][A-Za-z0-9_.=-]*$"
 
 StageName = Literal["prepare", "baseline", "train", "evaluate"]
-Digest = Annotated[str, Field(pattern=DIGEST)]
 Seconds = Annotated[float, Field(ge=0)]
 Bytes = Annotated[int, Field(ge=0)]
 
@@ -38,14 +37,6 @@ class StageCost(Frozen):
     key: Digest
     output_digest: Digest
     commit: str | None
-
-
-class ResolvedSource(Frozen):
-    """Where files came from and what they were: path -> SHA-256; ``locked`` says each was checked."""
-
-    origin: str
-    files: dict[str, Digest]
-    locked: bool
 
 
 class DataSummary(Frozen):

@@ -14,9 +14,8 @@ from harness.errors import SourceError
 from harness.experiment import Experiment
 from harness.files import UNWANTED, WANTED, Role, hash_file, hash_files, hash_git_blob, is_wanted
 from harness.hub import Kind, download_again, download_snapshot, is_offline, list_hashes
-from harness.lock import Lock, LockedSource, digest_sources, list_sources
+from harness.lock import Lock, LockedSource, ResolvedSource, digest_sources, list_sources
 from harness.material import FolderSource, HubSource, Source, WheelSource
-from harness.record import ResolvedSource
 from harness.schema import canonical_json
 from harness.wheels import read_members
 

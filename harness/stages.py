@@ -16,10 +16,11 @@ from harness.encoder import count_truncated, encode_texts, load_model
 from harness.environment import list_packages
 from harness.errors import StoreError
 from harness.experiment import Evaluation, Training
+from harness.lock import ResolvedSource
 from harness.material import Data
 from harness.measures import average, evaluate_run
 from harness.meter import Meter
-from harness.record import ResolvedSource, StageName, TrainingLog
+from harness.record import StageName, TrainingLog
 from harness.retrieval import retrieve
 from harness.run import Run, read_run, write_run
 from harness.schema import Frozen, canonical_json, decode_json, read_text

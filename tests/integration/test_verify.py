@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from harness.errors import SourceError
-from harness.lock import Lock, LockedSource, digest_sources, format_lock
+from harness.lock import Lock, LockedSource, ResolvedSource, digest_sources, format_lock
 from harness.measures import best_reachable_mrr
-from harness.record import ResolvedSource, write_record
+from harness.record import write_record
 from harness.results import write_tables
 from harness.run import Run, read_run
 from harness.verify import verify_records, verify_results

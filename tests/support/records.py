@@ -11,7 +11,8 @@ import numpy as np
 
 from harness.environment import Environment
 from harness.experiment import Experiment, Variant, read_experiment
-from harness.record import Artifact, DataSummary, Record, ResolvedSource, StageCost, TrainingLog
+from harness.lock import ResolvedSource
+from harness.record import Artifact, DataSummary, Record, StageCost, TrainingLog
 from harness.trial import Trial
 
 MANIFESTS = Path(__file__).parents[2] / "benchmarks" / "experiments"

@@ -17,8 +17,8 @@ LAYERS = re.findall(
     r"\w+",
     """
     errors addresses files columns schema measure sums
-    material experiment trial environment run qrels record
-    lock wheels hub_client hub intake sources parcel drift
+    material experiment trial environment run qrels lock record
+    wheels hub_client hub intake sources parcel drift
     ontology dataset texts evidence
     dropout attention packing device encoder grouping shortlist retrieval
     measures store meter trainer event_files checkpoints training
