@@ -170,8 +170,8 @@ def _faults(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     from harness.inventory import list_outputs  # noqa: PLC0415 - see add_evidence_commands
-    from harness.progress import format_seconds  # noqa: PLC0415
     from harness.store import Store  # noqa: PLC0415
+    from harness.text import format_seconds  # noqa: PLC0415
 
     for item in list_outputs(Store(options.store)):
         stage, key, entry = item.path.parent.name, item.path.name, item.entry

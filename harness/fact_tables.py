@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.experiment import Experiment
-from harness.progress import format_seconds
 from harness.record import Record
 from harness.report import Command, Paragraph, Section, Table
+from harness.text import format_seconds
 
 GIBIBYTE = 2**30
 STAGES = ("prepare", "baseline", "train", "evaluate")

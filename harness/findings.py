@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.equivalence import Verdict
-from harness.progress import format_seconds
 from harness.repeats import Dispute
 from harness.report import Finding, Level, order_findings
+from harness.text import format_seconds
 from harness.verdict import ClaimVerdict, Judgement, Plan, ThresholdVerdict
 
 SHOWN_DECIMALS = 4

@@ -19,10 +19,10 @@ from harness.gate_findings import (
     name_cost,
 )
 from harness.policy import Limit, Policy
-from harness.progress import format_seconds
 from harness.record import Record
 from harness.report import Paragraph, Picture, Report, Section, Table
 from harness.statistics import Summary
+from harness.text import format_seconds
 
 GIBIBYTE = 2**30
 SMALL_P = 0.001

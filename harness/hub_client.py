@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from harness.addresses import strip_addresses
 from harness.errors import HarnessError, SourceError
+from harness.text import strip_addresses
 
 if TYPE_CHECKING:
     # The HTTP library that huggingface_hub itself requires.

@@ -29,8 +29,8 @@ from harness.palette import (
     STAGE_COLOURS,
     finish_svg,
 )
-from harness.progress import format_seconds
 from harness.report import Picture
+from harness.text import format_seconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

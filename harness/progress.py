@@ -8,13 +8,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from harness.text import format_seconds
 from harness.trial import Trial
 
 LINE_SECONDS = 10.0
 REDRAW_SECONDS = 0.2
 CLEAR_LINE = "\r\x1b[2K"
-MINUTE = 60
-HOUR = 3600
 
 
 class Stream(Protocol):
@@ -102,15 +101,3 @@ class Progress:
         start = CLEAR_LINE if self._interactive else ""
         self._stream.write(start + line + ("\n" if keep else ""))
         self._stream.flush()
-
-
-def format_seconds(seconds: float) -> str:
-    """Write a duration as people say it: ``0.4 s``, ``37 s``, ``5 min 3 s``, ``2 h 5 min``."""
-    if seconds < 9.95:  # noqa: PLR2004 - one decimal while it says something
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < MINUTE:
-        return f"{whole} s"
-    if whole < HOUR:
-        return f"{whole // MINUTE} min {whole % MINUTE} s"
-    return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from harness.addresses import strip_addresses
 from harness.errors import SourceError
 from harness.files import ZIP_ERRORS
 from harness.material import WheelSource
+from harness.text import strip_addresses
 
 
 def read_members(source: WheelSource, scratch: Path) -> Iterator[tuple[str, bytes]]:

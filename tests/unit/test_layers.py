@@ -16,7 +16,7 @@ HARNESS = Path(__file__).parents[2] / "harness"
 LAYERS = re.findall(
     r"\w+",
     """
-    errors addresses files columns schema measure sums
+    errors text files columns schema measure sums
     material experiment trial environment run qrels lock record
     wheels hub_client hub intake sources parcel drift
     ontology dataset texts evidence

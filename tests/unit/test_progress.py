@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 
-from harness.progress import CLEAR_LINE, Progress, format_seconds
+from harness.progress import CLEAR_LINE, Progress
+from harness.text import format_seconds
 from harness.trial import Trial
 
 TRIALS = [
