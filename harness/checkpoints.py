@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import StoreError
-from harness.files import write_atomically
+from harness.files import hash_tree, write_atomically
 from harness.schema import Frozen, canonical_json, decode_json, read_text
-from harness.store import hash_tree
 
 SEAL_FILE = "seal.json"
 SEAL_LIMIT_BYTES = 2**26
@@ -85,12 +84,11 @@ def prune_snapshots(folder: Path, keep: int) -> None:
 def _find_problem(path: Path) -> str:
     try:
         seal = _read_seal(path)
-        found = hash_tree(path)
+        found = hash_tree(path, skip={SEAL_FILE})
     except (StoreError, OSError) as cause:
         return str(cause)
     if seal.sha256 != _digest(seal.seconds, seal.batches, seal.files):
         return f"{SEAL_FILE} is not as it was written"
-    found.pop(SEAL_FILE, None)
     differing = sorted(name for name in {*seal.files, *found} if seal.files.get(name) != found.get(name))
     return f"not as it was written: {', '.join(differing)}" if differing else ""
 

@@ -10,6 +10,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -106,3 +107,18 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def hash_tree(folder: Path, *, skip: Collection[str] = ()) -> dict[str, str]:
+    """Return relative path -> SHA-256 of every file below a folder, sorted by path, save those in ``skip``.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in skip:
+            with path.open("rb") as stream:
+                files[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return files

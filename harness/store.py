@@ -17,6 +17,7 @@ from typing import Any
 import filelock
 
 from harness.errors import StoreError
+from harness.files import hash_tree
 from harness.schema import Frozen, canonical_json, decode_json, read_text
 
 ENTRY_FILE = "entry.json"
@@ -124,7 +125,7 @@ class Store:
                 stage=stage,
                 key=key,
                 inputs=dict(inputs),
-                files=hash_tree(making),
+                files=hash_tree(making, skip={ENTRY_FILE}),
                 seconds=cost.seconds,
                 peak_memory_bytes=cost.peak_memory_bytes,
                 peak_device_memory_bytes=cost.peak_device_memory_bytes,
@@ -209,7 +210,7 @@ def check_output(folder: Path) -> list[str]:
     """
     try:
         entry = read_entry(folder)
-        found = hash_tree(folder)
+        found = hash_tree(folder, skip={ENTRY_FILE})
     except (StoreError, OSError) as cause:
         return [str(cause)]
     place = (entry.stage, entry.key)
@@ -231,20 +232,6 @@ def check_output(folder: Path) -> list[str]:
 def make_key(stage: str, inputs: Mapping[str, Any]) -> str:
     """Return the SHA-256 that a stage's output is stored under."""
     return hashlib.sha256(canonical_json({"stage": stage, **inputs}).encode()).hexdigest()
-
-
-def hash_tree(folder: Path) -> dict[str, str]:
-    """Return relative path -> SHA-256 of every file below a folder, save the entry itself.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path != folder / ENTRY_FILE:
-            with path.open("rb") as stream:
-                files[path.relative_to(folder).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return files
 
 
 def _sync_tree(folder: Path) -> None:
