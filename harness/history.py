@@ -10,12 +10,12 @@ from pydantic import Field
 
 from harness.errors import RecordError
 from harness.experiment import Variant
-from harness.intake import HISTORY_FILE
 from harness.material import COMMIT
 from harness.record import Record
 from harness.schema import Frozen, decode_json, format_json, read_text
 from harness.trial import PlainName
 
+HISTORY_FILE = "history.json"
 HISTORY_LIMIT_BYTES = 16 * 2**20
 MOST_SNAPSHOTS = 1000
 

@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 
 from harness.errors import RecordError
+from harness.history import HISTORY_FILE
 from harness.record import Record, parse_record
 
-HISTORY_FILE = "history.json"
 ENDING = ".json"
 MOST_ENTRIES = 2000
 # 100 times a record of 707 queries and 15 measures. A file in which everything is wrong takes 260 times its size while

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from harness.errors import RecordError
 from harness.gate import GateReport, compare
-from harness.history import History, read_history, take_snapshot
-from harness.intake import ENDING, HISTORY_FILE, take_in
+from harness.history import HISTORY_FILE, History, read_history, take_snapshot
+from harness.intake import ENDING, take_in
 from harness.policy import Policy
 from harness.record import Record
 from harness.schema import format_json

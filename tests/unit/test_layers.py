@@ -17,13 +17,13 @@ LAYERS = re.findall(
     r"\w+",
     """
     errors text files columns schema measure sums
-    material experiment trial environment run qrels lock record
+    material experiment trial environment run qrels lock record history
     wheels hub_client hub intake sources parcel drift
     ontology dataset texts evidence
     dropout attention packing device encoder grouping shortlist retrieval
     measures store meter trainer event_files checkpoints training
     stages progress pipeline selection
-    statistics permutation equivalence shelf policy repeats change cells costs verdict gate history reference
+    statistics permutation equivalence shelf policy repeats change cells costs verdict gate reference
     palette charts report findings gate_findings assessment
     pictures markdown html junit github terminal bundle examples fact_tables gallery gate_report
     inventory needs doctor proof prove faults reference_report review summary_tables value_tables
