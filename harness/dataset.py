@@ -35,6 +35,11 @@ class Row:
     positive: str
 
 
+def list_columns(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the texts of rows column by column, in the order of ``names``."""
+    return {name: [getattr(row, name) for row in rows] for name in names}
+
+
 @dataclass(frozen=True)
 class PreparedData:
     """What the later stages read.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.dataset import PreparedData, load_rows, read_prepared, write_prepared
+from harness.dataset import PreparedData, list_columns, load_rows, read_prepared, write_prepared
 from harness.encoder import count_truncated, encode_texts, load_model
 from harness.environment import list_packages
 from harness.errors import StoreError
@@ -126,7 +126,7 @@ def train(
         with Meter(device) as meter:
             checkpoint = train_model(
                 base,
-                prepared.data.train,
+                list_columns(prepared.data.train, recipe.columns),
                 recipe,
                 seed=seed,
                 device=device,

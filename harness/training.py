@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.checkpoints import Snapshot, find_snapshot, prune_snapshots, seal_snapshot
-from harness.dataset import Row
 from harness.device import native_bf16, seed_everything, synchronize
 from harness.encoder import load_model
 from harness.errors import TrainingError
@@ -61,7 +60,7 @@ def choose_precision(recipe: Training, device: str, wanted: str | None = None) -
 
 def train_model(
     base: Path,
-    rows: Sequence[Row],
+    columns: Mapping[str, Sequence[str]],
     recipe: Training,
     *,
     seed: int,
@@ -77,7 +76,8 @@ def train_model(
 
     Args:
         base: folder of the model to start from.
-        rows: training pairs; order matters, since the sampler draws from it by the seed.
+        columns: name -> texts, all of one length, in the order in which the loss gets them; the order of rows matters,
+            since the sampler draws from it by the seed.
         recipe: the manifest's recipe.
         seed: decides dropout and batches.
         device: ``cpu`` or ``cuda:0``.
@@ -105,7 +105,7 @@ def train_model(
 
     seed_everything(seed)
     model = load_model(base, device=device)
-    table = Dataset.from_dict({column: [getattr(row, column) for row in rows] for column in recipe.columns})
+    table = Dataset.from_dict({name: list(texts) for name, texts in columns.items()})
     checkpoints = scratch / "checkpoints"
     newest = find_snapshot(checkpoints)
     clock = _Clock(newest)

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from sentence_transformers import SentenceTransformer
 
-from harness.dataset import PreparedData, Row, read_prepared
+from harness.dataset import PreparedData, Row, list_columns, read_prepared
 from harness.device import keep_freed_memory
 from harness.encoder import load_model
 from harness.experiment import Evaluation, Training, read_experiment
@@ -87,7 +87,7 @@ def measure_training(base: Path, rows: Sequence[Row], recipe: Training, *, seed:
     started = time.perf_counter()
     train_model(
         base,
-        rows,
+        list_columns(rows, recipe.columns),
         recipe,
         seed=seed,
         device="cpu",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from harness.dataset import Row
+from harness.dataset import Row, list_columns
 from harness.encoder import PICKLED_SUFFIXES, encode_texts, load_model
 from harness.errors import TrainingError
 from harness.experiment import Training
@@ -42,7 +42,7 @@ def train(base: Path, folder: Path, *, seed: int = 0, **changes: Any) -> Checkpo
         (folder / name).mkdir(parents=True)
     return train_model(
         base,
-        ROWS,
+        list_columns(ROWS, recipe.columns),
         recipe,
         seed=seed,
         device="cpu",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.dataset import Row
+from harness.dataset import Row, list_columns
 from harness.experiment import Precisions, Training
 from tests.support.children import die
 
@@ -57,7 +57,7 @@ def train_tiny(base: Path, target: Path, scratch: Path, recipe: Training, kill_a
     scratch.mkdir(parents=True, exist_ok=True)
     train_model(
         base,
-        make_rows(44),
+        list_columns(make_rows(44), recipe.columns),
         recipe,
         seed=3,
         device="cpu",
