@@ -12,10 +12,10 @@ from typing import Any
 
 from harness.columns import MAX_LINE_BYTES
 from harness.errors import DataError
-from harness.files import is_wanted
 from harness.material import Data
 from harness.ontology import read_terms, select_rows
 from harness.qrels import Qrels, read_qrels, write_qrels
+from harness.sources import is_wanted
 
 TRAIN_FILE = "train.jsonl"
 TEST_FILE = "test.jsonl"

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from harness.errors import LockError
 from harness.experiment import Experiment
-from harness.files import is_wanted
 from harness.hub import find_head, list_hashes
 from harness.lock import Lock, list_sources
 from harness.material import FolderSource, HubSource
-from harness.sources import find_kind, find_role
+from harness.sources import find_kind, find_role, is_wanted
 
 
 @dataclass(frozen=True)

