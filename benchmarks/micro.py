@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from benchmarks.speed.workbench import ROOT
-from harness.encoder import encode_texts, load_model
-from harness.measures import evaluate_run
-from harness.qrels import read_qrels
-from harness.record import read_record
-from harness.retrieval import retrieve
-from harness.run import Run, read_run
+from harness.models.encoder import encode_texts, load_model
+from harness.models.search import retrieve
+from harness.records.measures import evaluate_run
+from harness.records.qrels import read_qrels
+from harness.records.record import read_record
+from harness.records.run import Run, read_run
 
 RECORD = ROOT / "results" / "records" / "hpo" / "all-MiniLM-L6-v2.baseline.json"
 WORDS = ("seizure", "abnormal", "muscle", "of", "the", "left", "onset", "childhood", "tone", "reduced")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from harness.analysis.redundant_measures import find_disputes, find_repeats
+from harness.analysis.verdict import judge
 from harness.errors import HarnessError
-from harness.experiment import Variant
-from harness.findings import list_findings, name_cell
-from harness.record import Record
-from harness.repeats import find_disputes, find_repeats
-from harness.selection import Selected
-from harness.trial import list_trials
-from harness.verdict import judge
+from harness.experiment.manifest import Variant
+from harness.experiment.trial import list_trials
+from harness.pipeline.selection import Selected
+from harness.records.record import Record
+from harness.report.findings import list_findings, name_cell
 
 # Only the claims are judged here, so the randomization test of what fine-tuning changed need not be exact.
 ROUNDS = 100

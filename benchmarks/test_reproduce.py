@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from harness.pipeline import Workplace, check_thresholds, run_trial
-from harness.progress import Progress
+from harness.experiment.trial import Trial
+from harness.pipeline.progress import Progress
+from harness.pipeline.run_trial import Workplace, check_thresholds, run_trial
 from harness.pytest_plugin import describe
-from harness.record import Record
-from harness.trial import Trial
+from harness.records.record import Record
 
 
 def test_trial(

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import HarnessError, ThresholdMissed
-from harness.trial import list_trials
+from harness.experiment.trial import list_trials
 
 if TYPE_CHECKING:
-    from harness.pipeline import Workplace
-    from harness.progress import Progress
-    from harness.record import Record
-    from harness.report import Report
-    from harness.selection import Selected
+    from harness.pipeline.progress import Progress
+    from harness.pipeline.run_trial import Workplace
+    from harness.pipeline.selection import Selected
+    from harness.records.record import Record
+    from harness.report.document import Report
 
 SELECTED = pytest.StashKey["Selected"]()
 FAILURES = pytest.StashKey[list[str]]()
@@ -86,8 +86,8 @@ def selected(pytestconfig: pytest.Config) -> Selected:
 @pytest.fixture(scope="session")
 def workplace(selected: Selected, pytestconfig: pytest.Config) -> Workplace:
     """Device, store, results and machine."""
-    from harness.pipeline import open_workplace  # noqa: PLC0415 - loads torch
-    from harness.selection import choose_data_dir  # noqa: PLC0415 - see _select
+    from harness.pipeline.run_trial import open_workplace  # noqa: PLC0415 - loads torch
+    from harness.pipeline.selection import choose_data_dir  # noqa: PLC0415 - see _select
 
     try:
         return open_workplace(
@@ -109,7 +109,7 @@ def workplace(selected: Selected, pytestconfig: pytest.Config) -> Workplace:
 @pytest.fixture(scope="session")
 def progress(selected: Selected, pytestconfig: pytest.Config) -> Progress:
     """Progress, written past pytest's capturing."""
-    from harness.progress import Progress  # noqa: PLC0415 - only where trials run
+    from harness.pipeline.progress import Progress  # noqa: PLC0415 - only where trials run
 
     return Progress(_Terminal(pytestconfig), list(list_trials(selected.experiment)))
 
@@ -123,7 +123,7 @@ def keep_record(pytestconfig: pytest.Config) -> Any:
 @pytest.fixture
 def stored_records(selected: Selected, pytestconfig: pytest.Config) -> list[Record]:
     """The stored records of the selected trials, of this session or an earlier one."""
-    from harness.record import read_records  # noqa: PLC0415 - see _select
+    from harness.records.record import read_records  # noqa: PLC0415 - see _select
 
     folder = _find_results(pytestconfig) / "records" / selected.experiment.name
     wanted = set(list_trials(selected.experiment))
@@ -155,8 +155,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the tables; end with 2 where the run could not be made."""
     config = session.config
     if config.stash[RECORDS] or config.stash[STORED]:
-        from harness.experiment_report import build_report  # noqa: PLC0415 - only where trials ran
-        from harness.results import write_tables  # noqa: PLC0415
+        from harness.report.experiment import build_report  # noqa: PLC0415 - only where trials ran
+        from harness.report.results_folder import write_tables  # noqa: PLC0415
 
         try:
             records: list[Record] = config.stash[STORED] or config.stash[RECORDS]
@@ -173,8 +173,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """Show what came out, on GitHub also where its readers look."""
     report: Report | None = config.stash.get(REPORT, None)
     if report is not None:
-        from harness.github import list_commands, publish_summary  # noqa: PLC0415 - only where trials ran
-        from harness.terminal import render_terminal  # noqa: PLC0415
+        from harness.report.github import list_commands, publish_summary  # noqa: PLC0415 - only where trials ran
+        from harness.report.terminal import render_terminal  # noqa: PLC0415
 
         terminalreporter.section(report.name)
         terminalreporter.write_line(render_terminal(report))
@@ -189,7 +189,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def _select(config: pytest.Config) -> Selected:
     """Choose the experiment once per session; a bad one ends it with exit code 2, before anything runs."""
     if SELECTED not in config.stash:
-        from harness.selection import select_experiment  # noqa: PLC0415 - only where trials are wanted
+        from harness.pipeline.selection import select_experiment  # noqa: PLC0415 - only where trials are wanted
 
         try:
             config.stash[SELECTED] = select_experiment(

@@ -25,9 +25,9 @@ from benchmarks.speed.startup import measure_startup
 from benchmarks.speed.steps import measure_steps
 from benchmarks.speed.table import TOLERANCE, render
 from benchmarks.speed.workbench import ROOT, Workbench, open_workbench
-from harness.environment import collect_environment
-from harness.files import write_atomically
-from harness.schema import format_json
+from harness.core.files import write_atomically
+from harness.core.schema import format_json
+from harness.records.environment import collect_environment
 
 RECORD = Path("records") / "speed.json"
 TABLE = Path("speed.md")

@@ -12,9 +12,9 @@ from typing import Any, cast
 import torch
 
 from benchmarks.speed.harness_recipe import cut
-from harness.dataset import read_prepared
-from harness.device import native_bf16
-from harness.encoder import load_model
+from harness.models.device import native_bf16
+from harness.models.encoder import load_model
+from harness.pipeline.dataset import read_prepared
 
 # Forward, and backward for inputs and weights: three products of the same size.
 TRAINING_PRODUCTS = 3

@@ -14,13 +14,13 @@ from unittest.mock import patch
 
 from sentence_transformers import SentenceTransformer
 
-from harness.dataset import PreparedData, Row, list_columns, read_prepared
-from harness.device import keep_freed_memory
-from harness.encoder import load_model
-from harness.experiment import Evaluation, Training, read_experiment
-from harness.measures import average, evaluate_run
-from harness.stages import rank_passages
-from harness.training import MODEL_FOLDER, choose_precision, train_model
+from harness.experiment.manifest import Evaluation, Training, read_experiment
+from harness.models.device import keep_freed_memory
+from harness.models.encoder import load_model
+from harness.models.training import MODEL_FOLDER, choose_precision, train_model
+from harness.pipeline.dataset import PreparedData, Row, list_columns, read_prepared
+from harness.pipeline.stages import rank_passages
+from harness.records.measures import average, evaluate_run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # As in the pipeline, where another stage trains: one model in memory at a time.
     del model
     # Stands in for the switch: torch's own choice, and no operator to name.
-    switch = patch("harness.trainer.deterministic_algorithms", lambda: nullcontext(()))
+    switch = patch("harness.models.trainer.deterministic_algorithms", lambda: nullcontext(()))
     free = switch if options.any_algorithms else nullcontext()
     with tempfile.TemporaryDirectory() as folder, free:
         step_seconds = measure_training(

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.workbench import EXPERIMENTS, REBUILT, Workbench, find_manifest, find_model, run_module
-from harness.equivalence import classify
-from harness.experiment import read_experiment
-from harness.lock import format_lock
-from harness.record import read_records
-from harness.sources import make_lock
+from harness.analysis.equivalence import classify
+from harness.experiment.lock import format_lock
+from harness.experiment.manifest import read_experiment
+from harness.records.record import read_records
+from harness.sources.fetch import make_lock
 
 NAME = "matrix"
 

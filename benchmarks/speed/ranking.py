@@ -17,9 +17,9 @@ from sentence_transformers.sentence_transformer.evaluation import InformationRet
 from sentence_transformers.util import cos_sim
 from torch import Tensor
 
-from harness.device import keep_freed_memory
-from harness.measures import average, evaluate_run
-from harness.retrieval import retrieve
+from harness.models.device import keep_freed_memory
+from harness.models.search import retrieve
+from harness.records.measures import average, evaluate_run
 
 MEASURES = ("accuracy@1", "accuracy@10", "recall@10", "ndcg@10", "mrr@10", "map@100")
 TOP_K = 100
@@ -130,7 +130,7 @@ def multiply(
 ) -> tuple[float | None, Mapping[str, float]]:
     """Do nothing but the matrix product: the arithmetic limit, in the type that the harness shortlists in."""
     del query_ids, passage_ids, relevant
-    from harness.retrieval import _coarse_dtype  # noqa: PLC0415 - the choice that is measured
+    from harness.models.search import _coarse_dtype  # noqa: PLC0415 - the choice that is measured
 
     kind = _coarse_dtype("cpu")
     left = torch.from_numpy(queries).to(kind)

@@ -215,7 +215,7 @@ def _render_corpora(found: Mapping[str, Any], part: Mapping[str, Any], made: str
         (
             f"The exact 100 best of as many passages for {found['queries']:,} queries ({found['dimensions']} "
             "dimensions, memory-mapped), and the measures over them: `InformationRetrievalEvaluator` given the same "
-            "embeddings, against `harness.retrieval` and ir_measures. Memory is the process's own, beyond the map. "
+            "embeddings, against `harness.models.search` and ir_measures. Memory is the process's own, beyond the map. "
             f"{made}."
         ),
         _tabulate(columns, rows),

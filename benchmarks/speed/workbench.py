@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.dataset import load_rows, write_prepared
-from harness.experiment import Experiment, read_experiment
-from harness.lock import read_lock
-from harness.material import FolderSource
-from harness.sources import fetch_source
+from harness.experiment.data import FolderSource
+from harness.experiment.lock import read_lock
+from harness.experiment.manifest import Experiment, read_experiment
+from harness.pipeline.dataset import load_rows, write_prepared
+from harness.sources.fetch import fetch_source
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "benchmarks" / "experiments"

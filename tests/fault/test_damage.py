@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from harness.bundle import unpack_bundle, write_bundle
-from harness.checkpoints import find_snapshot, seal_snapshot
+from harness.core.files import hash_tree
+from harness.core.sums import SUMS_FILE, render_sums
 from harness.errors import HarnessError
-from harness.experiment import read_experiment
-from harness.files import hash_tree
-from harness.lock import LockedSource, read_lock
-from harness.record import read_record
-from harness.run import Run, write_run
-from harness.sources import check_files
-from harness.store import ENTRY_FILE, Cost, Store
-from harness.sums import SUMS_FILE, render_sums
-from harness.verify import BINDING, ROUNDING, verify_records
+from harness.evidence.bundle import unpack_bundle, write_bundle
+from harness.evidence.verify import BINDING, ROUNDING, verify_records
+from harness.experiment.lock import LockedSource, read_lock
+from harness.experiment.manifest import read_experiment
+from harness.models.checkpoints import find_snapshot, seal_snapshot
+from harness.pipeline.store import ENTRY_FILE, Cost, Store
+from harness.records.record import read_record
+from harness.records.run import Run, write_run
+from harness.sources.fetch import check_files
 from tests.fault.conftest import Faults
 from tests.support.evidence import make_results
 from tests.support.records import MANIFESTS, MODEL, read_manifest

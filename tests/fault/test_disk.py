@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RecordError, StoreError
-from harness.inventory import collect_garbage, find_broken, list_items, list_outputs
-from harness.record import read_record, write_record
-from harness.store import Cost, Maker, Store
+from harness.pipeline.store import Cost, Maker, Store
+from harness.pipeline.store_cleanup import collect_garbage, find_broken, list_items, list_outputs
+from harness.records.record import read_record, write_record
 from tests.fault.conftest import Faults
 from tests.support.records import make_record, read_manifest
 from tests.support.tiny_trials import error_file, make_place, summarise

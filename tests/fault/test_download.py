@@ -14,7 +14,7 @@ COMMIT = "a" * 40
 SIZE = 300_000
 SCRIPT = """
 import hashlib
-from harness.hub import download_snapshot
+from harness.sources.hub import download_snapshot
 sleep = time.sleep
 time.sleep = lambda seconds: sleep(seconds / 20)  # how long it waits is judged elsewhere
 def act():

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from harness.inventory import collect_garbage, find_broken, list_outputs
-from harness.store import Cost, Store
+from harness.pipeline.store import Cost, Store
+from harness.pipeline.store_cleanup import collect_garbage, find_broken, list_outputs
 from tests.fault.conftest import Faults
 from tests.support.children import CHILD_SECONDS, start_child
 from tests.support.tiny_trials import Kill, Place, make_place, run_trials, run_with_clock_set_back, summarise
@@ -195,7 +195,7 @@ def test_two_pipelines_at_once_share_the_work(
 
 
 def overwrite(path: Path, content: bytes, times: int) -> None:
-    from harness.files import write_atomically
+    from harness.core.files import write_atomically
 
     for _ in range(times):
         write_atomically(path, content)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import bundle as bundles
-from harness.bundle import check_environments, unpack_bundle, write_bundle
-from harness.cli import main
+from harness.cli.main import main
 from harness.errors import RecordError, SourceError
-from harness.results import write_tables
+from harness.evidence import bundle as bundles
+from harness.evidence.bundle import check_environments, unpack_bundle, write_bundle
+from harness.report.results_folder import write_tables
 from tests.support.evidence import make_results
 from tests.support.records import MANIFESTS, MODEL, read_manifest
 

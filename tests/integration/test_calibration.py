@@ -11,9 +11,9 @@ import math
 import numpy as np
 import pytest
 
-from harness.equivalence import Verdict, classify, decision_power, equivalence_power, plan_further_seeds
-from harness.permutation import holm, paired_bootstrap_intervals, sign_flip_test
-from harness.statistics import (
+from harness.analysis.equivalence import Verdict, classify, decision_power, equivalence_power, plan_further_seeds
+from harness.analysis.paired_queries import holm, paired_bootstrap_intervals, sign_flip_test
+from harness.analysis.seeds import (
     cost_regression,
     effect_ratio,
     judge_threshold,

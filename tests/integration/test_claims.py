@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.experiment import Experiment, Variant
-from harness.record import write_record
+from harness.experiment.manifest import Experiment, Variant
+from harness.records.record import write_record
 from tests.support import pytest_child
 from tests.support.evidence import make_results
 from tests.support.pytest_child import Ended

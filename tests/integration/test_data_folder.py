@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.dataset import Row, load_rows
 from harness.errors import DataError
-from harness.material import Data
+from harness.experiment.data import Data
+from harness.pipeline.dataset import Row, load_rows
 from tests.support.manifests import change, make_rows, parse, write_data, write_rows
 
 

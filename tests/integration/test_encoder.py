@@ -35,12 +35,12 @@ TEXTS = [
 def test_embeddings_are_those_of_the_librarys_encode(
     tmp_path: Path, architecture: Architecture, batch_tokens: int, monkeypatch: pytest.MonkeyPatch, *, packs: bool
 ) -> None:
-    import harness.packing
-    from harness.encoder import encode_texts, load_model
+    import harness.models.packed_encoder
+    from harness.models.encoder import encode_texts, load_model
 
     model = load_model(build_tiny_model(tmp_path, architecture=architecture), device="cpu")
-    assert harness.packing.can_pack(model)
-    monkeypatch.setattr(harness.packing, "can_pack", lambda _: packs)
+    assert harness.models.packed_encoder.can_pack(model)
+    monkeypatch.setattr(harness.models.packed_encoder, "can_pack", lambda _: packs)
     # Dropout must not survive from training.
     model.train()
     embeddings = encode_texts(model, TEXTS, batch_tokens=batch_tokens)
@@ -51,7 +51,7 @@ def test_embeddings_are_those_of_the_librarys_encode(
 
 
 def test_each_distinct_text_is_encoded_once_and_progress_is_told(tmp_path: Path) -> None:
-    from harness.encoder import encode_texts, load_model
+    from harness.models.encoder import encode_texts, load_model
 
     model = load_model(build_tiny_model(tmp_path), device="cpu")
     calls: list[tuple[int, int]] = []
@@ -66,14 +66,14 @@ def test_each_distinct_text_is_encoded_once_and_progress_is_told(tmp_path: Path)
 
 
 def test_no_texts_give_no_rows(tmp_path: Path) -> None:
-    from harness.encoder import encode_texts, load_model
+    from harness.models.encoder import encode_texts, load_model
 
     model = load_model(build_tiny_model(tmp_path), device="cpu")
     assert encode_texts(model, [], batch_tokens=100).shape == (0, 32)
 
 
 def test_a_batch_without_room_for_a_token_is_refused(tmp_path: Path) -> None:
-    from harness.encoder import encode_texts, load_model
+    from harness.models.encoder import encode_texts, load_model
 
     model = load_model(build_tiny_model(tmp_path), device="cpu")
     with pytest.raises(HarnessError, match="batch_tokens is 0"):
@@ -82,7 +82,7 @@ def test_a_batch_without_room_for_a_token_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "1_Pooling/extra.pt", "optimizer.PKL"])
 def test_a_folder_with_pickles_is_refused(tmp_path: Path, name: str) -> None:
-    from harness.encoder import load_model
+    from harness.models.encoder import load_model
 
     folder = build_tiny_model(tmp_path)
     (folder / name).write_bytes(b"x")
@@ -91,7 +91,7 @@ def test_a_folder_with_pickles_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
-    from harness.encoder import load_model
+    from harness.models.encoder import load_model
 
     folder = build_tiny_model(tmp_path)
     (folder / "model.safetensors").unlink()
@@ -100,14 +100,14 @@ def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_absent_folder_is_refused_without_asking_a_hub(tmp_path: Path) -> None:
-    from harness.encoder import load_model
+    from harness.models.encoder import load_model
 
     with pytest.raises(SourceError, match="found none"):
         load_model(tmp_path / "sentence-transformers/all-MiniLM-L6-v2", device="cpu")
 
 
 def test_a_model_that_wants_prompts_is_refused(tmp_path: Path) -> None:
-    from harness.encoder import load_model
+    from harness.models.encoder import load_model
 
     folder = build_tiny_model(tmp_path)
     path = folder / "config_sentence_transformers.json"
@@ -119,7 +119,7 @@ def test_a_model_that_wants_prompts_is_refused(tmp_path: Path) -> None:
 def test_a_seed_fixes_every_generator() -> None:
     import torch
 
-    from harness.device import seed_everything
+    from harness.models.device import seed_everything
 
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002 - it must be seeded too
@@ -134,7 +134,7 @@ def test_a_seed_fixes_every_generator() -> None:
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_that_a_generator_cannot_take_is_refused(seed: int) -> None:
-    from harness.device import seed_everything
+    from harness.models.device import seed_everything
 
     with pytest.raises(HarnessError, match=str(seed)):
         seed_everything(seed)
@@ -143,7 +143,7 @@ def test_a_seed_that_a_generator_cannot_take_is_refused(seed: int) -> None:
 def test_devices_are_picked_or_refused() -> None:
     import torch
 
-    from harness.device import native_bf16, peak_device_memory_bytes, pick_device, synchronize
+    from harness.models.device import native_bf16, peak_device_memory_bytes, pick_device, synchronize
 
     assert pick_device("cpu") == "cpu"
     assert pick_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
@@ -158,7 +158,7 @@ def test_devices_are_picked_or_refused() -> None:
 
 
 MEMORY_SCRIPT = """
-from harness.device import keep_freed_memory, return_freed_memory
+from harness.models.device import keep_freed_memory, return_freed_memory
 
 assert keep_freed_memory()
 import torch

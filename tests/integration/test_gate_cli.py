@@ -17,15 +17,15 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from harness.experiment import Experiment
-from harness.record import write_record
+from harness.experiment.manifest import Experiment
+from harness.records.record import write_record
 from tests.support.records import MODEL, make_record, read_manifest
 
 MEASURE = "mrr@10"
 QUERIES = 40
 Result = subprocess.CompletedProcess[str]
 # What `harness` is once it is installed, without depending on where.
-COMMAND = (sys.executable, "-c", "import sys; from harness.cli import main; sys.exit(main())")
+COMMAND = (sys.executable, "-c", "import sys; from harness.cli.main import main; sys.exit(main())")
 REAL = Path(__file__).parents[1] / "data" / "gate"
 SEEDS = REAL / "seeds.toml"
 # Twice the second that is wanted.
@@ -183,7 +183,7 @@ def test_exit_2_where_a_face_cannot_be_written(write: Writer, tmp_path: Path) ->
 
 def test_exit_2_what_nobody_foresaw() -> None:
     """Python's own exit code for an exception is 1, which would read as a regression."""
-    code = "import sys, harness.cli as c; c._gate = lambda o: 1 / 0; sys.exit(c.main())"
+    code = "import sys, harness.cli.main as c; c._gate = lambda o: 1 / 0; sys.exit(c.main())"
     arguments = ["gate", "--reference", "a", "--candidate", "b"]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=300
@@ -294,7 +294,7 @@ def test_a_hundred_trials_take_about_a_second_and_no_torch(tmp_path: Path, exper
             write_record(record, tmp_path / name)
     heavy = ("torch", "transformers", "sentence_transformers", "datasets", "matplotlib", "pytest")
     code = (
-        "import sys; from harness.cli import main; code = main(); "
+        "import sys; from harness.cli.main import main; code = main(); "
         f"loaded = [name for name in {heavy!r} if name in sys.modules]; print(loaded); sys.exit(code)"
     )
     folders = ("--reference", str(tmp_path / "old" / "records"), "--candidate", str(tmp_path / "new" / "records"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.cells import Status
-from harness.experiment import Experiment
-from harness.gate import GateOutcome, compare
-from harness.policy import Policy
-from harness.record import Record
+from harness.experiment.manifest import Experiment
+from harness.gate.compare import GateOutcome, compare
+from harness.gate.policy import Policy
+from harness.gate.quality import Status
+from harness.records.record import Record
 from tests.support.records import make_record, read_manifest
 
 MEASURES = ("accuracy@1", "accuracy@3", "accuracy@5", "accuracy@10", "mrr@10")

@@ -29,7 +29,7 @@ QUESTIONS = [f"what is the role of gene {number} in disease" for number in range
 
 
 def load(folder: Path, architecture: Architecture, dropout: float) -> SentenceTransformer:
-    from harness.encoder import load_model
+    from harness.models.encoder import load_model
 
     return load_model(build_tiny_model(folder, architecture=architecture, dropout=dropout), device="cpu").train()
 
@@ -54,7 +54,7 @@ def test_loss_and_gradients_are_those_of_the_plain_loss(
     import torch
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-    from harness.grouping import GroupedMultipleNegativesRankingLoss
+    from harness.models.loss import GroupedMultipleNegativesRankingLoss
 
     model = load(tmp_path, architecture, dropout=0.0)
     grouped = GroupedMultipleNegativesRankingLoss(model, scale=20.0, precision="fp32")
@@ -81,7 +81,7 @@ def test_loss_and_gradients_are_those_of_the_plain_loss(
 def test_gradients_in_bf16_point_the_same_way(tmp_path: Path, architecture: Architecture) -> None:
     import torch
 
-    from harness.grouping import GroupedMultipleNegativesRankingLoss
+    from harness.models.loss import GroupedMultipleNegativesRankingLoss
 
     model = load(tmp_path, architecture, dropout=0.0)
     gradients = {}
@@ -98,7 +98,7 @@ def test_the_trainer_ends_at_the_weights_of_the_plain_loss(tmp_path: Path) -> No
     import torch
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-    from harness.grouping import GroupedMultipleNegativesRankingLoss
+    from harness.models.loss import GroupedMultipleNegativesRankingLoss
 
     def train(make_loss: Callable[[SentenceTransformer], torch.nn.Module]) -> dict[str, torch.Tensor]:
         from datasets import Dataset
@@ -136,7 +136,7 @@ def test_dropout_is_reproducible_from_the_seed_and_absent_in_evaluation(
 ) -> None:
     import torch
 
-    from harness.grouping import GroupedMultipleNegativesRankingLoss
+    from harness.models.loss import GroupedMultipleNegativesRankingLoss
 
     model = load(tmp_path, architecture, dropout=0.1)
     loss = GroupedMultipleNegativesRankingLoss(model, scale=20.0, precision=precision)
@@ -160,7 +160,7 @@ def test_dropout_is_reproducible_from_the_seed_and_absent_in_evaluation(
 def test_masks_keep_the_stated_share_independently(keep: float) -> None:
     import torch
 
-    from harness.dropout import draw_mask
+    from harness.models.dropout import draw_mask
 
     torch.manual_seed(5)
     mask, exact = draw_mask((1001, 999), keep, torch.device("cpu"))
@@ -179,7 +179,7 @@ def test_masks_keep_the_stated_share_independently(keep: float) -> None:
 def test_masks_of_certain_outcomes_are_constant() -> None:
     import torch
 
-    from harness.dropout import draw_mask
+    from harness.models.dropout import draw_mask
 
     assert bool(draw_mask((7, 3), 1.0, torch.device("cpu"))[0].all())
     assert not bool(draw_mask((7, 3), 0.0, torch.device("cpu"))[0].any())
@@ -189,8 +189,8 @@ def test_masks_of_certain_outcomes_are_constant() -> None:
 def test_attention_and_its_gradients_are_those_of_autograd(dropout: float) -> None:
     import torch
 
-    from harness.attention import BlockAttention, plan_blocks
-    from harness.dropout import draw_mask
+    from harness.models.dropout import draw_mask
+    from harness.models.packed_attention import BlockAttention, plan_blocks
 
     cpu = torch.device("cpu")
     lengths, heads, size, filling = [3, 3, 5, 17, 64], 2, 4, 6
@@ -233,7 +233,7 @@ def test_attention_and_its_gradients_are_those_of_autograd(dropout: float) -> No
 def test_dropout_on_the_residual_keeps_expectation_and_masks_the_gradient() -> None:
     import torch
 
-    from harness.packing import _DropoutAdd
+    from harness.models.packed_encoder import _DropoutAdd
 
     torch.manual_seed(0)
     residual = torch.full((400, 500), 2.0)
@@ -247,7 +247,7 @@ def test_dropout_on_the_residual_keeps_expectation_and_masks_the_gradient() -> N
 
 
 def test_cuts_are_the_cheapest_there_are() -> None:
-    from harness.attention import cut_by_length
+    from harness.models.packed_attention import cut_by_length
 
     seed = random.randrange(2**32)
     print(f"seed {seed}")

@@ -24,9 +24,9 @@ TREE = "/api/models/user/{0}/tree/*"
 # before the client is imported. Sleeping is shortened and added up, so that it is judged and not waited for.
 SCRIPT = """
 import os, traceback
-from harness.material import HubSource
-from harness.lock import LockedSource
-from harness.sources import fetch_source
+from harness.experiment.data import HubSource
+from harness.experiment.lock import LockedSource
+from harness.sources.fetch import fetch_source
 root, cases, hashes = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
 sleep = time.sleep
 def act(name, case):

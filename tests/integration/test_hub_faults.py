@@ -1,4 +1,4 @@
-"""What the real `huggingface_hub` does on each fault of a Hub; harness/hub_client.py is written for exactly this."""
+"""What the real `huggingface_hub` does on each fault of a Hub; `harness.sources.hub_client` is written for this."""
 
 from __future__ import annotations
 

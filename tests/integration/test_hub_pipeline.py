@@ -19,11 +19,11 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs are no dependency of ours
 
-from harness.experiment import Experiment, read_experiment
-from harness.files import hash_file
-from harness.lock import list_sources, read_lock
-from harness.material import HubSource
-from harness.record import Record, read_records
+from harness.core.files import hash_file
+from harness.experiment.data import HubSource
+from harness.experiment.lock import list_sources, read_lock
+from harness.experiment.manifest import Experiment, read_experiment
+from harness.records.record import Record, read_records
 from tests.support.hub_child import CANARY, write_files
 from tests.support.hub_server import HubRepository, HubServer, hub_environment
 from tests.support.tiny_model import Architecture, build_tiny_model
@@ -35,7 +35,7 @@ TRAIN_ROWS, TEST_ROWS, SEEDS = 48, 16, (0, 1, 2)
 MOVED = "b" * 40
 REPOSITORY = "tester/all-mpnet-base-v2-bioasq"
 WORK_SECONDS = 900
-COMMAND = "import sys; from harness.cli import main; sys.exit(main(sys.argv[1:]))"
+COMMAND = "import sys; from harness.cli.main import main; sys.exit(main(sys.argv[1:]))"
 # Of its own, and so without a route, even to this machine.
 NAMESPACE = ("unshare", "--map-root-user", "--net")
 # In a network namespace without a route. torch is imported once; each run is a fork of this process.

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from harness.charts import (
+from harness.report.charts import (
     ChangeChart,
     Chart,
     Curve,
@@ -21,8 +21,8 @@ from harness.charts import (
     ValueChart,
     ValueRow,
 )
-from harness.pictures import draw_picture
-from harness.report import Picture
+from harness.report.document import Picture
+from harness.report.svg import draw_picture
 from tests.support.reports import HARM
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -79,7 +79,7 @@ def test_the_caption_stands_for_the_picture_and_dark_has_its_colours() -> None:
 def test_every_colour_in_a_picture_has_a_partner_in_the_dark() -> None:
     import re
 
-    from harness.palette import DARK
+    from harness.report.palette import DARK
 
     for chart in make_charts("a"):
         body = draw_picture(Picture("p", "c", chart)).partition("</style>")[2]

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from harness.cli import main
-from harness.files import hash_file
-from harness.record import Record, read_record, read_records
+from harness.cli.main import main
+from harness.core.files import hash_file
+from harness.records.record import Record, read_record, read_records
 from tests.support.children import end_child
 from tests.support.manifests import TINY, write_data, write_manifest
 from tests.support.pytest_child import Ended, run_benchmarks, start_benchmarks
@@ -73,7 +73,7 @@ def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess
     path.write_text(TINY.replace(source, hub), encoding="utf-8")
     variables = {"HF_ENDPOINT": CLOSED_PORT, "HF_HOME": str(folder / "hub")}
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"} | variables
-    command = [sys.executable, "-c", "from harness.cli import main; raise SystemExit(main())", "lock", str(path)]
+    command = [sys.executable, "-c", "from harness.cli.main import main; raise SystemExit(main())", "lock", str(path)]
     with subprocess.Popen(
         command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as child:

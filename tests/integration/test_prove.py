@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from harness.cli.main import main
 from harness.errors import ManifestError
-from harness.experiment import read_experiment
-from harness.proof import Outcome, Sameness, compare_outcomes
-from harness.prove import choose_trial
+from harness.evidence.determinism import Outcome, Sameness, compare_outcomes
+from harness.evidence.prove import choose_trial
+from harness.experiment.manifest import read_experiment
 from tests.support.tiny_trials import Place, make_place
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from harness.core.files import hash_file
 from harness.errors import PublishError, RecordError
-from harness.event_files import drop_texts
-from harness.experiment import Experiment, read_experiment
-from harness.files import hash_file
-from harness.publish import Publication, gather
-from harness.record import Artifact, Record, TrainingLog, write_record
-from harness.store import Cost, Store
+from harness.evidence.event_files import drop_texts
+from harness.evidence.publish import Publication, gather
+from harness.experiment.manifest import Experiment, read_experiment
+from harness.pipeline.store import Cost, Store
+from harness.records.record import Artifact, Record, TrainingLog, write_record
 from tests.support.hub_child import CANARY, run_child, write_files
 from tests.support.hub_server import Fault, Faults, HubRepository, HubServer, hub_environment
 from tests.support.records import MANIFESTS, MODEL, make_cost, make_record, spread
@@ -164,7 +164,7 @@ def test_records_of_another_recipe_are_refused(place: Path) -> None:
 
 
 PUSH = """
-from harness.publish import Publication, push
+from harness.evidence.publish import Publication, push
 sleep, slept = time.sleep, []
 time.sleep = lambda seconds: slept.append(seconds) or sleep(seconds / 20)
 def act(case):

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from harness.permutation import sign_flip_test
+from harness.analysis.paired_queries import sign_flip_test
 
 
 def reciprocal_ranks(seed: int, gain: float) -> tuple[np.ndarray, np.ndarray]:

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.measure import FAMILIES, parse_measure
-from harness.measures import MEASURES, average, best_reachable_mrr, evaluate_run
-from harness.qrels import write_qrels
-from harness.retrieval import Embeddings, retrieve
-from harness.run import read_run, write_run
+from harness.experiment.measure import FAMILIES, parse_measure
+from harness.models.search import Embeddings, retrieve
+from harness.records.measures import MEASURES, average, best_reachable_mrr, evaluate_run
+from harness.records.qrels import write_qrels
+from harness.records.run import read_run, write_run
 from tests.integration.test_retrieval import sentence_transformers_values
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "data" / "rag-mini-bioasq-rebuilt"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from harness.cli.main import main
 from harness.errors import HarnessError, RecordError
-from harness.reference import accept, plan_acceptance
-from harness.results import Rendered, compare_tables, render_results, write_junit, write_tables
+from harness.gate.reference import accept, plan_acceptance
+from harness.report.results_folder import Rendered, compare_tables, render_results, write_junit, write_tables
 from tests.support.evidence import make_results
 from tests.support.records import read_manifest
 
@@ -22,7 +22,7 @@ ROUNDS = 50
 CPU_SECONDS = 6.0
 COMMAND = """
 import sys, time
-from harness.cli import main
+from harness.cli.main import main
 assert "matplotlib" not in sys.modules, "matplotlib came with the import"
 code = main(sys.argv[1:])
 heavy = sorted({"torch", "sentence_transformers", "transformers", "datasets"} & set(sys.modules))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.experiment import Training
-from harness.record import TrainingLog
+from harness.experiment.manifest import Training
+from harness.records.record import TrainingLog
 from tests.support.children import run_in_child
 from tests.support.tiny_model import build_tiny_model
 from tests.support.tiny_training import make_recipe, train_tiny

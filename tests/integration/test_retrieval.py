@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness import retrieval
 from harness.errors import DataError
-from harness.measure import FAMILIES, parse_measure
-from harness.measures import MEASURES, average, evaluate_run
-from harness.qrels import write_qrels
-from harness.retrieval import Embeddings, retrieve
-from harness.run import Run, read_run, write_run
-from harness.shortlist import Shortlists
+from harness.experiment.measure import FAMILIES, parse_measure
+from harness.models import search as retrieval
+from harness.models.search import Embeddings, retrieve
+from harness.models.shortlist import Shortlists
+from harness.records.measures import MEASURES, average, evaluate_run
+from harness.records.qrels import write_qrels
+from harness.records.run import Run, read_run, write_run
 
 DENSE = 2_000_000_000
 TINY = 1  # bytes: chunks of a single passage

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from harness import stages
-from harness.environment import list_packages
-from harness.experiment import Experiment
-from harness.record import Record
+from harness.experiment.manifest import Experiment
+from harness.pipeline import stages
+from harness.records.environment import list_packages
+from harness.records.record import Record
 from tests.support.tiny_trials import Place, make_place
 
 STAGES = ("prepare", "baseline", "train", "evaluate")
@@ -33,10 +33,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 def run(place: Place, change: Callable[[Experiment], Experiment] = lambda experiment: experiment) -> list[Record]:
     """Run the baseline and one seed of the experiment, changed, in this process."""
-    from harness.pipeline import open_workplace, run_trial
-    from harness.progress import Progress
-    from harness.selection import select_experiment
-    from harness.trial import list_trials
+    from harness.experiment.trial import list_trials
+    from harness.pipeline.progress import Progress
+    from harness.pipeline.run_trial import open_workplace, run_trial
+    from harness.pipeline.selection import select_experiment
 
     selected = select_experiment(str(place.manifest), place.manifest.parent)
     experiment = change(selected.experiment.replace(seeds=(0,)))

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from harness.equivalence import Verdict, classify, equivalence_power
-from harness.permutation import paired_bootstrap_intervals, sign_flip_test
-from harness.statistics import lower_bound, mean_interval, t_quantile
+from harness.analysis.equivalence import Verdict, classify, equivalence_power
+from harness.analysis.paired_queries import paired_bootstrap_intervals, sign_flip_test
+from harness.analysis.seeds import lower_bound, mean_interval, t_quantile
 
 SEEDS = [0.8893, 0.8921, 0.8907, 0.8938, 0.8899]
 LEVELS = (0.8, 0.9, 0.95, 0.99)

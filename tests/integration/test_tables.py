@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from harness.errors import RecordError
-from harness.record import write_record
-from harness.results import compare_tables, write_tables
+from harness.records.record import write_record
+from harness.report.results_folder import compare_tables, write_tables
 from tests.support.manifests import change, parse
 from tests.support.records import make_record
 

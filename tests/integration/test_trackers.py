@@ -13,7 +13,7 @@ from tests.support.tiny_training import make_recipe
 
 
 def list_trackers(output: Path, *names: str) -> Sequence[str]:
-    from harness.trainer import make_arguments
+    from harness.models.trainer import make_arguments
 
     arguments = make_arguments(make_recipe(), seed=0, device="cpu", precision="fp32", output=output, trackers=names)
     assert isinstance(arguments.report_to, list)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from harness.dataset import Row, list_columns
-from harness.encoder import PICKLED_SUFFIXES, encode_texts, load_model
 from harness.errors import TrainingError
-from harness.experiment import Training
-from harness.record import TrainingLog
-from harness.training import Checkpoint, train_model
+from harness.experiment.manifest import Training
+from harness.models.encoder import PICKLED_SUFFIXES, encode_texts, load_model
+from harness.models.training import Checkpoint, train_model
+from harness.pipeline.dataset import Row, list_columns
+from harness.records.record import TrainingLog
 from tests.support.manifests import make_rows, parse
 from tests.support.tiny_model import build_tiny_model
 
@@ -157,7 +157,7 @@ def test_a_loss_that_is_no_number_stops_training_naming_step_and_batch(base: Pat
 def test_operators_without_a_deterministic_algorithm_are_listed_once_and_still_warned_of() -> None:
     import torch
 
-    from harness.trainer import deterministic_algorithms
+    from harness.models.trainer import deterministic_algorithms
 
     with warnings.catch_warnings(record=True) as said, deterministic_algorithms() as operators:
         warnings.simplefilter("always")

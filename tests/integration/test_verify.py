@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from harness.errors import SourceError
-from harness.lock import Lock, LockedSource, ResolvedSource, digest_sources, format_lock
-from harness.measures import best_reachable_mrr
-from harness.record import write_record
-from harness.results import write_tables
-from harness.run import Run, read_run
-from harness.verify import verify_records, verify_results
+from harness.evidence.verify import verify_records, verify_results
+from harness.experiment.lock import Lock, LockedSource, ResolvedSource, digest_sources, format_lock
+from harness.records.measures import best_reachable_mrr
+from harness.records.record import write_record
+from harness.records.run import Run, read_run
+from harness.report.results_folder import write_tables
 from tests.support.evidence import make_results
 from tests.support.records import DIGEST, MODEL, make_cost, read_manifest
 
@@ -121,7 +121,7 @@ def test_every_run_is_read_once_for_values_and_tables(evidence: Path, monkeypatc
         read.append(path.name)
         return read_run(path, max_bytes=max_bytes)
 
-    monkeypatch.setattr("harness.evidence.read_run", count)
+    monkeypatch.setattr("harness.records.artifacts.read_run", count)
     verify_results(evidence / "results", experiments=evidence / "experiments", rounds=ROUNDS)
     assert len(read) == len(set(read)) == 3
 
@@ -284,5 +284,6 @@ def test_folder_without_records_is_an_error(tmp_path: Path) -> None:
 
 
 def test_verification_needs_no_torch() -> None:
-    script = "import sys, harness.verify, harness.bundle, harness.proof; sys.exit('torch' in sys.modules)"
+    modules = "harness.evidence.verify, harness.evidence.bundle, harness.evidence.determinism"
+    script = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import SourceError
-from harness.material import WheelSource
-from harness.sources import locate_source
+from harness.experiment.data import WheelSource
+from harness.sources.fetch import locate_source
 
 FILES = {"pkg/data/a.csv": b"a", "pkg/data/sub/b.json": b"b", "pkg/data2/c.csv": b"c", "pkg/data/code.py": b"no"}
 

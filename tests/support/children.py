@@ -11,7 +11,13 @@ from multiprocessing.context import ForkServerProcess
 from multiprocessing.forkserver import set_forkserver_preload
 from typing import Any
 
-PRELOADED = ["harness.pipeline", "harness.trainer", "harness.packing", "sentence_transformers", "datasets"]
+PRELOADED = [
+    "harness.pipeline.run_trial",
+    "harness.models.trainer",
+    "harness.models.packed_encoder",
+    "sentence_transformers",
+    "datasets",
+]
 CHILD_SECONDS = 300
 
 

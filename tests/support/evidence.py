@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.experiment import Experiment, Variant
-from harness.measures import evaluate_run
-from harness.qrels import write_qrels
-from harness.record import Artifact, LossPoint, Record, TrainingLog, write_record
-from harness.run import Run, write_run
-from harness.texts import format_texts
+from harness.experiment.manifest import Experiment, Variant
+from harness.records.measures import evaluate_run
+from harness.records.qrels import write_qrels
+from harness.records.record import Artifact, LossPoint, Record, TrainingLog, write_record
+from harness.records.run import Run, write_run
+from harness.records.texts import format_texts
 from tests.support.records import DIGEST, MODEL, make_record
 
 DEPTH = 20

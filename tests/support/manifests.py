@@ -10,9 +10,9 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
+from harness.core.schema import decode
 from harness.errors import ManifestError
-from harness.experiment import Experiment
-from harness.schema import decode
+from harness.experiment.manifest import Experiment
 
 
 class _Removed(Enum):

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.environment import Environment
-from harness.experiment import Experiment, Variant, read_experiment
-from harness.lock import ResolvedSource
-from harness.record import Artifact, DataSummary, Record, StageCost, TrainingLog
-from harness.trial import Trial
+from harness.experiment.lock import ResolvedSource
+from harness.experiment.manifest import Experiment, Variant, read_experiment
+from harness.experiment.trial import Trial
+from harness.records.environment import Environment
+from harness.records.record import Artifact, DataSummary, Record, StageCost, TrainingLog
 
 MANIFESTS = Path(__file__).parents[2] / "benchmarks" / "experiments"
 MODEL = "all-mpnet-base-v2"

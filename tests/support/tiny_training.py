@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.dataset import Row, list_columns
-from harness.experiment import Precisions, Training
+from harness.experiment.manifest import Precisions, Training
+from harness.pipeline.dataset import Row, list_columns
 from tests.support.children import die
 
 WORDS = ["gene", "protein", "cell", "receptor", "cancer", "disease", "treatment", "drug", "risk", "heart", "kinase"]
@@ -46,7 +46,7 @@ def train_tiny(base: Path, target: Path, scratch: Path, recipe: Training, kill_a
 
     The batches of 8 are six an epoch, the last one smaller.
     """
-    from harness.training import train_model
+    from harness.models.training import train_model
 
     def watch(step: int, steps: int, loss: float, left: float) -> None:
         del steps, loss, left

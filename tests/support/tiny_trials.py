@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cli import main
-from harness.record import Record, read_record
+from harness.cli.main import main
+from harness.records.record import Record, read_record
 from tests.support.children import die, run_in_child
 from tests.support.manifests import write_data, write_manifest
 from tests.support.tiny_model import build_tiny_model
@@ -66,10 +66,10 @@ def make_place(folder: Path) -> Place:
 def run_trials(place: Place, kill: Kill | None) -> None:
     """Run the baseline and the first seed in this process; an error is left in a file beside the results."""
     from harness.errors import HarnessError
-    from harness.pipeline import open_workplace, run_trial
-    from harness.progress import Progress
-    from harness.selection import select_experiment
-    from harness.trial import list_trials
+    from harness.experiment.trial import list_trials
+    from harness.pipeline.progress import Progress
+    from harness.pipeline.run_trial import open_workplace, run_trial
+    from harness.pipeline.selection import select_experiment
 
     class Watched(Progress):
         def begin_stage(self, stage: str) -> None:
@@ -127,8 +127,8 @@ def run_with_clock_set_back(place: Place) -> None:
     """Run the trials in this process with a clock that was set back by a day."""
     import datetime as dt
 
-    import harness.pipeline
-    import harness.store
+    import harness.pipeline.run_trial
+    import harness.pipeline.store
 
     right = time.time
 
@@ -138,6 +138,6 @@ def run_with_clock_set_back(place: Place) -> None:
             return cls.fromtimestamp(right() - 86400, tz)
 
     time.time = lambda: right() - 86400
-    harness.store.datetime = Yesterday  # type: ignore[attr-defined]
-    harness.pipeline.datetime = Yesterday  # type: ignore[attr-defined]
+    harness.pipeline.store.datetime = Yesterday  # type: ignore[attr-defined]
+    harness.pipeline.run_trial.datetime = Yesterday  # type: ignore[attr-defined]
     run_trials(place, None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.checkpoints import find_snapshot, prune_snapshots, seal_snapshot
+from harness.models.checkpoints import find_snapshot, prune_snapshots, seal_snapshot
 
 
 def write(folder: Path, step: int, *, seconds: float = 1.0) -> Path:

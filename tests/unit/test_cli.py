@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
-from harness.lock import read_lock
-from harness.record import write_record
+from harness.cli.main import main
+from harness.experiment.lock import read_lock
+from harness.records.record import write_record
 from tests.support.manifests import make_rows, parse, write_data, write_manifest, write_rows
 from tests.support.records import make_record
 
@@ -111,7 +111,7 @@ def test_what_nobody_foresaw_is_no_answer(manifest: Path, monkeypatch: pytest.Mo
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("harness.sources.make_lock", fail)
+    monkeypatch.setattr("harness.sources.fetch.make_lock", fail)
     assert lock(manifest) == 2
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from harness import dataset
-from harness.dataset import Row, check_relevance, load_rows, prepare_data, read_prepared, write_prepared
 from harness.errors import DataError
-from harness.material import Data
+from harness.experiment.data import Data
+from harness.pipeline import dataset
+from harness.pipeline.dataset import Row, check_relevance, load_rows, prepare_data, read_prepared, write_prepared
 from tests.support.manifests import change, parse, write_rows
 
 COLUMNS = {"id": "id", "anchor": "question", "positive": "answer"}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import doctor
-from harness.doctor import Finding, Health, check_experiment, check_packages, check_store, check_token, examine
-from harness.store import Cost, Store
+from harness.pipeline import doctor
+from harness.pipeline.doctor import Finding, Health, check_experiment, check_packages, check_store, check_token, examine
+from harness.pipeline.store import Cost, Store
 from tests.support.evidence import make_results
 from tests.support.records import MANIFESTS, read_manifest
 

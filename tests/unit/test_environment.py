@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.environment import Environment, collect_environment, count_cpus, list_gpus, list_packages
+from harness.records.environment import Environment, collect_environment, count_cpus, list_gpus, list_packages
 from tests.support.records import MACHINE
 
 IDENTITY = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")

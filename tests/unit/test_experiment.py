@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ManifestError
-from harness.experiment import Experiment, read_experiment
+from harness.experiment.manifest import Experiment, read_experiment
 from tests.support.manifests import REMOVED, TINY, change, parse
 
 MANIFESTS = Path(__file__).parents[2] / "benchmarks" / "experiments"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from harness.cli.main import main
 from harness.errors import RecordError
-from harness.faults import BEGIN, END, Fault, FaultReport, insert_faults, read_faults, render_faults
+from harness.evidence.faults import BEGIN, END, Fault, FaultReport, insert_faults, read_faults, render_faults
 
 ROOT = Path(__file__).parents[2]
 REPORT = FaultReport(

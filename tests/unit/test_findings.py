@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from harness.experiment import Claims, Experiment, Published, Threshold
-from harness.findings import list_findings
-from harness.record import Record
-from harness.repeats import find_disputes, find_repeats
-from harness.report import Finding
-from harness.verdict import judge
+from harness.analysis.redundant_measures import find_disputes, find_repeats
+from harness.analysis.verdict import judge
+from harness.experiment.manifest import Claims, Experiment, Published, Threshold
+from harness.records.record import Record
+from harness.report.document import Finding
+from harness.report.findings import list_findings
 from tests.support.records import MODEL, make_record, read_manifest, spread
 
 SEEDS = (0, 1, 2, 3, 4)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.cells import Family, QualityCell, Status
 from harness.errors import ManifestError
-from harness.experiment import Experiment
-from harness.gate import GateOutcome, GateReport, compare
-from harness.policy import Policy, Quality, read_policy
-from harness.record import Record
+from harness.experiment.manifest import Experiment
+from harness.gate.compare import GateOutcome, GateReport, compare
+from harness.gate.policy import Policy, Quality, read_policy
+from harness.gate.quality import Family, QualityCell, Status
+from harness.records.record import Record
 from tests.support.records import MACHINE, MODEL, make_cost, make_record, read_manifest, spread
 
 MEASURE = "mrr@10"

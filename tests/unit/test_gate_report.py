@@ -9,17 +9,17 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from harness.experiment import Experiment
-from harness.gate import GateReport, compare
-from harness.gate_report import build_gate_report
-from harness.github import COMMENT_LIMIT_CHARACTERS, MOST_ANNOTATIONS, render_annotations, render_comment
-from harness.html import render_html
-from harness.junit import render_junit
-from harness.markdown import render_markdown
-from harness.policy import Policy, Quality
-from harness.record import Record
-from harness.report import Report
-from harness.terminal import render_terminal
+from harness.experiment.manifest import Experiment
+from harness.gate.compare import GateReport, compare
+from harness.gate.policy import Policy, Quality
+from harness.gate.report import build_gate_report
+from harness.records.record import Record
+from harness.report.document import Report
+from harness.report.github import COMMENT_LIMIT_CHARACTERS, MOST_ANNOTATIONS, render_annotations, render_comment
+from harness.report.html import render_html
+from harness.report.junit import render_junit
+from harness.report.markdown import render_markdown
+from harness.report.terminal import render_terminal
 from tests.support.records import MACHINE, MODEL, make_cost, make_record, read_manifest, spread
 
 MEASURE = "mrr@10"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RecordError
-from harness.github import (
+from harness.report.document import Finding, Paragraph, Report, Section
+from harness.report.github import (
     COMMENT_LIMIT_CHARACTERS,
     SUMMARY_LIMIT_BYTES,
     list_commands,
@@ -17,7 +18,6 @@ from harness.github import (
     render_comment,
     render_summary,
 )
-from harness.report import Finding, Paragraph, Report, Section
 from tests.support.reports import HARM, make_report
 
 

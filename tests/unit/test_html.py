@@ -7,8 +7,8 @@ import hashlib
 import re
 from html.parser import HTMLParser
 
-from harness.html import STYLE, render_html
-from harness.report import Report, Section, Table
+from harness.report.document import Report, Section, Table
+from harness.report.html import STYLE, render_html
 from tests.support.reports import HARM, make_report
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"></svg>'

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import intake
-from harness.experiment import Experiment
-from harness.intake import take_in
-from harness.record import write_record
+from harness.experiment.manifest import Experiment
+from harness.records import untrusted as intake
+from harness.records.record import write_record
+from harness.records.untrusted import take_in
 from tests.support.records import MODEL, make_record, read_manifest, spread
 
 MEASURE = "mrr@10"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from harness.junit import render_junit
+from harness.report.junit import render_junit
 from tests.support.reports import HARM, make_report
 
 

@@ -136,7 +136,7 @@ def test_what_takes_long_to_load_is_imported_where_it_is_used() -> None:
 
 COMMAND = """
 import sys, time
-from harness.cli import main
+from harness.cli.main import main
 try:
     main(["--help"])
 except SystemExit as error:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from harness.errors import LockError
-from harness.experiment import read_experiment
-from harness.lock import Lock, LockedSource, digest_sources, format_lock, list_sources, read_lock
+from harness.experiment.lock import Lock, LockedSource, digest_sources, format_lock, list_sources, read_lock
+from harness.experiment.manifest import read_experiment
 from tests.support.manifests import change, parse
 
 MANIFESTS = Path(__file__).parents[2] / "benchmarks" / "experiments"

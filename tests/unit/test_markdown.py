@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from harness.markdown import escape, escape_line, render_markdown
-from harness.report import Finding, Paragraph, Report, Section, Table
+from harness.report.document import Finding, Paragraph, Report, Section, Table
+from harness.report.markdown import escape, escape_line, render_markdown
 from tests.support.reports import HARM, make_report
 
 

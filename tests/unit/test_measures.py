@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from harness.errors import DataError, ManifestError, StatisticsError
-from harness.measure import higher_is_better, parse_measure
-from harness.measures import MEASURES, average, best_reachable_mrr, evaluate_run
-from harness.run import Run
+from harness.experiment.measure import higher_is_better, parse_measure
+from harness.records.measures import MEASURES, average, best_reachable_mrr, evaluate_run
+from harness.records.run import Run
 
 
 def ranked(**lists: str) -> Run:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.experiment import Experiment, read_experiment
-from harness.lock import Lock, read_lock
-from harness.needs import estimate_needs
-from harness.sources import name_unpacked
+from harness.experiment.lock import Lock, read_lock
+from harness.experiment.manifest import Experiment, read_experiment
+from harness.pipeline.needs import estimate_needs
+from harness.sources.fetch import name_unpacked
 from tests.support.records import MANIFESTS
 
 # Of `pytest benchmarks --experiment hpo-small` into an empty store, by `du` five times a second and afterwards.

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import DataError
-from harness.material import Selection
-from harness.ontology import Term, read_terms, select_rows
+from harness.experiment.data import Selection
+from harness.pipeline.obo import Term, read_terms, select_rows
 
 HEADER = "format-version: 1.4\nontology: hp\n\n"
 TERM = """[Term]

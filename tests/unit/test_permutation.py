@@ -8,15 +8,15 @@ import time
 import numpy as np
 import pytest
 
-from harness import permutation
-from harness.errors import StatisticsError
-from harness.permutation import (
+from harness.analysis import paired_queries as permutation
+from harness.analysis.paired_queries import (
     count_wins,
     effect_size,
     holm,
     paired_bootstrap_intervals,
     sign_flip_test,
 )
+from harness.errors import StatisticsError
 
 SMALL = [0.5, -0.25, 1 / 3, 0.5, 0.0, 0.9, -1 / 3, 0.2, 0.5, 0.0]
 ROUNDS = 20_000

@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
-from harness.progress import CLEAR_LINE, Progress
-from harness.text import format_seconds
-from harness.trial import Trial
+from harness.core.text import format_seconds
+from harness.experiment.trial import Trial
+from harness.pipeline.progress import CLEAR_LINE, Progress
 
 TRIALS = [
     Trial(experiment="e", model="m", variant="baseline", seed=None),

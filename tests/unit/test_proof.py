@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from harness.errors import HarnessError, RecordError
-from harness.proof import Outcome, Sameness, compare_outcomes, describe_proof, find_results
-from harness.record import Artifact, LossPoint, Record, TrainingLog
-from harness.run import Run, write_run
+from harness.evidence.determinism import Outcome, Sameness, compare_outcomes, describe_proof, find_results
+from harness.records.record import Artifact, LossPoint, Record, TrainingLog
+from harness.records.run import Run, write_run
 from tests.support.records import DIGEST, make_record, read_manifest
 
 LOG = TrainingLog(

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from harness.core.files import write_atomically
 from harness.errors import RecordError
-from harness.files import write_atomically
-from harness.record import Artifact, Record, read_record, read_records, write_record
+from harness.records.record import Artifact, Record, read_record, read_records, write_record
 from tests.support.manifests import parse
 from tests.support.records import make_record
 

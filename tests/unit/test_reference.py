@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from harness import reference as module
 from harness.errors import RecordError
-from harness.experiment import Experiment
-from harness.gate import GateOutcome
-from harness.history import History, Snapshot, read_history, take_snapshot
-from harness.intake import take_in
-from harness.record import write_record
-from harness.reference import accept, plan_acceptance
-from harness.reference_report import build_acceptance_report
-from harness.terminal import render_terminal
+from harness.experiment.manifest import Experiment
+from harness.gate import reference as module
+from harness.gate.acceptance_report import build_acceptance_report
+from harness.gate.compare import GateOutcome
+from harness.gate.reference import accept, plan_acceptance
+from harness.records.history import History, Snapshot, read_history, take_snapshot
+from harness.records.record import write_record
+from harness.records.untrusted import take_in
+from harness.report.terminal import render_terminal
 from tests.support.records import MACHINE, MODEL, make_record, read_manifest, spread
 
 MEASURE = "mrr@10"

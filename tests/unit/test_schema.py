@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from harness.core.schema import Frozen, canonical_json, decode, decode_json, format_json, read_text
 from harness.errors import DataError, ManifestError
-from harness.schema import Frozen, canonical_json, decode, decode_json, format_json, read_text
 
 
 class Inner(Frozen):

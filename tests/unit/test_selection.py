@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import selection
-from harness.environment import Gpu
 from harness.errors import LockError, ManifestError
-from harness.hub import is_hub_reachable
-from harness.lock import Lock, LockedSource, digest_sources, format_lock, list_sources
-from harness.selection import choose_data_dir, choose_experiment, find_manifest, parse_seeds, select_experiment
+from harness.experiment.lock import Lock, LockedSource, digest_sources, format_lock, list_sources
+from harness.pipeline import selection
+from harness.pipeline.selection import choose_data_dir, choose_experiment, find_manifest, parse_seeds, select_experiment
+from harness.records.environment import Gpu
+from harness.sources.hub import is_hub_reachable
 from tests.support.manifests import change, parse, write_manifest
 
 GPU = Gpu(name="NVIDIA A10G", driver="1", memory_bytes=1)

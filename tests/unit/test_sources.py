@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from harness import sources
 from harness.errors import SourceError
-from harness.lock import LockedSource
-from harness.material import FolderSource, HubSource, WheelSource
-from harness.sources import check_files, fetch_source, hash_files, is_wanted, locate_source, make_lock
+from harness.experiment.data import FolderSource, HubSource, WheelSource
+from harness.experiment.lock import LockedSource
+from harness.sources import fetch as sources
+from harness.sources.fetch import check_files, fetch_source, hash_files, is_wanted, locate_source, make_lock
 from tests.support.manifests import parse, write_data
 
 HUB = HubSource(kind="hub", repository="user/data", revision="a" * 40)

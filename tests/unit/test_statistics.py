@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.equivalence import (
+from harness.analysis.equivalence import (
     Agreement,
     Verdict,
     classify,
@@ -19,8 +19,7 @@ from harness.equivalence import (
     judge_agreement,
     plan_further_seeds,
 )
-from harness.errors import StatisticsError
-from harness.statistics import (
+from harness.analysis.seeds import (
     Interval,
     cost_regression,
     effect_ratio,
@@ -31,6 +30,7 @@ from harness.statistics import (
     prediction_p_value,
     summarize,
 )
+from harness.errors import StatisticsError
 
 SEEDS = [0.8893, 0.8921, 0.8907, 0.8938, 0.8899]
 
@@ -322,5 +322,5 @@ def test_a_negative_cost_or_threshold_is_refused(reference: list[float], relativ
 
 
 def test_importing_the_statistics_does_not_import_scipy() -> None:
-    code = "import sys, harness.equivalence, harness.permutation; sys.exit('scipy' in sys.modules)"
+    code = "import sys, harness.analysis.equivalence, harness.analysis.paired_queries; sys.exit('scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from harness.errors import StoreError
-from harness.inventory import collect_garbage, find_broken, list_items, list_outputs
-from harness.store import Cost, Maker, Store
+from harness.pipeline.store import Cost, Maker, Store
+from harness.pipeline.store_cleanup import collect_garbage, find_broken, list_items, list_outputs
 
 INPUTS: dict[str, Any] = {"version": 1, "seed": 7, "rate": 2e-5}
 

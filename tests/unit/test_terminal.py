@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.report import Report, Section, Table
-from harness.terminal import render_terminal
+from harness.report.document import Report, Section, Table
+from harness.report.terminal import render_terminal
 from tests.support.reports import HARM, make_report
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import texts
 from harness.errors import RecordError
-from harness.texts import format_texts, read_texts
+from harness.records import texts
+from harness.records.texts import format_texts, read_texts
 
 
 def write(path: Path, content: bytes) -> str:

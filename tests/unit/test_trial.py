@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from harness.errors import ManifestError
-from harness.trial import Trial, list_trials, narrow
+from harness.experiment.trial import Trial, list_trials, narrow
 from tests.support.manifests import parse
 
 

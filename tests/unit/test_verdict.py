@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.equivalence import Agreement, Verdict
+from harness.analysis.equivalence import Agreement, Verdict
+from harness.analysis.verdict import ClaimVerdict, Judgement, half_last_digit, judge
 from harness.errors import RecordError, StatisticsError
-from harness.experiment import Claims, Experiment, Published, Threshold
-from harness.record import Record
-from harness.verdict import ClaimVerdict, Judgement, half_last_digit, judge
+from harness.experiment.manifest import Claims, Experiment, Published, Threshold
+from harness.records.record import Record
 from tests.support.records import MODEL, make_cost, make_record, read_manifest, spread
 
 MEASURE = "mrr@10"

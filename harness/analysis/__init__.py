@@ -1,0 +1,1 @@
+"""Statistics, from records to verdicts: no files, no torch."""

@@ -1,0 +1,233 @@
+"""The commands on evidence and its keeping: verify, bundle, prove, doctor and store, apart since cli.py has enough."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from harness.errors import SourceError
+
+PASSED, DIFFERS = 0, 1
+RESULTS, STORE = Path("results"), Path(".store")
+EXPERIMENTS, CONSTRAINTS = Path("benchmarks/experiments"), Path("constraints.txt")
+BUNDLE = Path("evidence.zip")
+MEBIBYTE = 2**20
+
+
+def add_evidence_commands(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> None:
+    """Describe the commands. What a command needs is imported when it runs, so that help comes at once."""
+    verify = commands.add_parser("verify", help="recompute every number from runs and records, and check every digest")
+    verify.add_argument("target", type=Path, nargs="?", default=RESULTS, help="results or a bundle; default: results")
+    verify.add_argument("--experiments", type=Path, default=EXPERIMENTS, help=f"manifests; default: {EXPERIMENTS}")
+    verify.set_defaults(run=_verify)
+
+    bundle = commands.add_parser("bundle", help="pack all evidence into one archive that a stranger can verify")
+    bundle.add_argument("results", type=Path, nargs="?", default=RESULTS, help="default: results")
+    bundle.add_argument("--experiments", type=Path, default=EXPERIMENTS, help=f"manifests; default: {EXPERIMENTS}")
+    bundle.add_argument("--constraints", type=Path, default=CONSTRAINTS, help=f"default: {CONSTRAINTS}")
+    bundle.add_argument("--to", type=Path, default=BUNDLE, metavar="FILE", help=f"default: {BUNDLE}")
+    bundle.set_defaults(run=_bundle)
+
+    prove = commands.add_parser("prove", help="run a trial twice from nothing and name the first layer that diverges")
+    prove.add_argument("experiment", nargs="?", help="name or manifest")
+    prove.add_argument("--records", type=Path, nargs=2, metavar="RECORD", help="compare two records instead")
+    prove.add_argument("--trial", metavar="ID", help="default: the first that is fine-tuned")
+    prove.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
+    prove.add_argument("--precision", choices=["fp16", "bf16", "fp32"], help="of training (default: the manifest's)")
+    prove.add_argument("--data-dir", type=Path, help="folder in place of the manifest's data folder")
+    prove.add_argument("--store", type=Path, default=STORE, help="only its unpacked sources are used; default: .store")
+    prove.set_defaults(run=_prove)
+
+    doctor = commands.add_parser("doctor", help="say what this machine can run, and why not")
+    doctor.add_argument("--experiments", type=Path, default=EXPERIMENTS, help=f"manifests; default: {EXPERIMENTS}")
+    doctor.add_argument("--constraints", type=Path, default=CONSTRAINTS, help=f"default: {CONSTRAINTS}")
+    doctor.add_argument("--store", type=Path, default=STORE, help="default: .store")
+    doctor.add_argument("--results", type=Path, default=RESULTS, help="default: results")
+    doctor.set_defaults(run=_doctor)
+
+    faults = commands.add_parser("faults", help="write the README's table of faults survived from the suite's report")
+    faults.add_argument("report", type=Path, nargs="?", default=RESULTS / "faults.json", help="default: %(default)s")
+    faults.add_argument("--readme", type=Path, default=Path("README.md"), help="default: README.md")
+    faults.add_argument("--check", action="store_true", help="write nothing; exit 1 where the table differs")
+    faults.set_defaults(run=_faults)
+
+    store = commands.add_parser("store", help="look after the store of stage outputs")
+    actions = store.add_subparsers(required=True, metavar="ACTION")
+    for name, run, text in (
+        ("ls", _list, "list the outputs, with what making them took"),
+        ("du", _measure, "say what takes room"),
+        ("verify", _check, "check every byte of every output"),
+        ("gc", _collect, "remove what nobody needs"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("--store", type=Path, default=STORE, help="default: .store")
+        action.set_defaults(run=run)
+        if name == "gc":
+            action.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+            action.add_argument(
+                "--results", type=Path, help="also remove outputs and idle checkpoints that no record there names"
+            )
+
+
+def _verify(options: argparse.Namespace) -> int:
+    # Before the imports, since what follows takes seconds; not on stdout, which is for what was found.
+    print(f"{options.target}: computing every value, interval and table again", file=sys.stderr, flush=True)
+    from harness.evidence.verify import verify_results  # noqa: PLC0415 - see add_evidence_commands
+
+    if options.target.is_dir():
+        experiments = options.experiments if options.experiments.is_dir() else None
+        done, problems = verify_results(options.target, experiments=experiments), []
+    else:
+        from harness.evidence.bundle import EXPERIMENTS as PACKED  # noqa: PLC0415 - see add_evidence_commands
+        from harness.evidence.bundle import RESULTS as RECORDS  # noqa: PLC0415
+        from harness.evidence.bundle import check_environments, unpack_bundle  # noqa: PLC0415
+
+        if not options.target.is_file():
+            raise SourceError(f"{options.target}: neither a results folder nor a bundle")
+        with tempfile.TemporaryDirectory(prefix="harness-bundle-") as name:
+            folder = Path(name)
+            problems = unpack_bundle(options.target, folder)
+            done = verify_results(folder / RECORDS, experiments=folder / PACKED)
+            problems += [line.replace(f"{folder}/", "") for line in (*check_environments(folder), *done.problems)]
+    problems = problems or list(done.problems)
+    for problem in problems:
+        print(problem)
+    print(
+        f"{options.target}: {done.records} records, {done.values} values per query and {done.files} files checked, "
+        + (f"{len(problems)} do not match" if problems else "all match")
+    )
+    return DIFFERS if problems else PASSED
+
+
+def _bundle(options: argparse.Namespace) -> int:
+    from harness.core.files import hash_file  # noqa: PLC0415
+    from harness.evidence.bundle import write_bundle  # noqa: PLC0415 - see add_evidence_commands
+
+    sums = write_bundle(options.results, options.experiments, options.constraints, options.to)
+    print(f"{options.to}: {len(sums)} files, SHA-256 {hash_file(options.to)}")
+    print(f"to check it: harness verify {options.to}")
+    return PASSED
+
+
+def _prove(options: argparse.Namespace) -> int:
+    from harness.errors import ManifestError  # noqa: PLC0415 - see add_evidence_commands
+    from harness.evidence.determinism import Outcome, Sameness, compare_outcomes, describe_proof, find_results  # noqa: PLC0415
+
+    if (options.experiment is None) == (options.records is None):
+        raise ManifestError("prove needs either an experiment or --records with two records")
+    if options.records is not None:
+        from harness.records.record import read_record  # noqa: PLC0415
+
+        first, second = (Outcome(read_record(path), find_results(path)) for path in options.records)
+        proof = compare_outcomes(first, second)
+    else:
+        from harness.evidence.prove import prove_trial  # noqa: PLC0415
+        from harness.pipeline.store import SOURCES  # noqa: PLC0415
+
+        with tempfile.TemporaryDirectory(prefix="harness-prove-") as folder:
+            proof = prove_trial(
+                options.experiment,
+                EXPERIMENTS,
+                folder=Path(folder),
+                trial=options.trial,
+                device=options.device,
+                precision=options.precision,
+                data_dir=options.data_dir,
+                sources=options.store / SOURCES,
+            )
+    for line in describe_proof(proof):
+        print(line)
+    return PASSED if proof.sameness is Sameness.BITS else DIFFERS
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from harness.pipeline.doctor import Health, examine  # noqa: PLC0415 - see add_evidence_commands
+
+    worst = PASSED
+    for finding in examine(
+        experiments=options.experiments, constraints=options.constraints, store=options.store, results=options.results
+    ):
+        print(f"{finding.health:<7} {finding.what}: {finding.text}")
+        if finding.health is Health.BAD:
+            worst = DIFFERS
+    return worst
+
+
+def _faults(options: argparse.Namespace) -> int:
+    from harness.evidence.faults import update_readme  # noqa: PLC0415 - see add_evidence_commands
+
+    same = update_readme(options.readme, options.report, check=options.check)
+    if same:
+        print(f"{options.readme}: nothing changed")
+        return PASSED
+    print(f"{options.readme}: {f'differs from what {options.report} says' if options.check else 'written'}")
+    return DIFFERS if options.check else PASSED
+
+
+def _list(options: argparse.Namespace) -> int:
+    from harness.core.text import format_seconds  # noqa: PLC0415
+    from harness.pipeline.store import Store  # noqa: PLC0415
+    from harness.pipeline.store_cleanup import list_outputs  # noqa: PLC0415 - see add_evidence_commands
+
+    for item in list_outputs(Store(options.store)):
+        stage, key, entry = item.path.parent.name, item.path.name, item.entry
+        took = "broken" if entry is None else f"took {format_seconds(entry.seconds)}, made {entry.created}"
+        seed = "" if entry is None or "seed" not in entry.inputs else f"seed {entry.inputs['seed']}, "
+        print(f"{stage:<9} {key[:12]} {_format(item.size_bytes):>11}  {seed}{took}")
+    return PASSED
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from harness.pipeline.store import Store  # noqa: PLC0415
+    from harness.pipeline.store_cleanup import list_items  # noqa: PLC0415 - see add_evidence_commands
+
+    totals: dict[str, tuple[int, int]] = {}
+    for item in list_items(Store(options.store)):
+        name = f"{item.path.parent.name} outputs" if item.kind == "output" else f"{item.kind}"
+        count, size = totals.get(name, (0, 0))
+        totals[name] = (count + 1, size + item.size_bytes)
+    for name, (count, size) in sorted(totals.items()):
+        print(f"{_format(size):>11}  {count:>4}  {name}")
+    print(f"{_format(sum(size for _, size in totals.values())):>11}        in all")
+    return PASSED
+
+
+def _check(options: argparse.Namespace) -> int:
+    from harness.pipeline.store import Store  # noqa: PLC0415
+    from harness.pipeline.store_cleanup import find_broken, list_outputs  # noqa: PLC0415 - see add_evidence_commands
+
+    store = Store(options.store)
+    broken = find_broken(store)
+    for line in broken:
+        print(line)
+    print(f"{options.store}: {len(list_outputs(store))} outputs, {len(broken)} findings")
+    return DIFFERS if broken else PASSED
+
+
+def _collect(options: argparse.Namespace) -> int:
+    from harness.pipeline.store import Store  # noqa: PLC0415
+    from harness.pipeline.store_cleanup import collect_garbage  # noqa: PLC0415 - see add_evidence_commands
+
+    keep: set[str] | None = None
+    if options.results is not None:
+        from harness.records.record import read_records  # noqa: PLC0415
+
+        folders = [path for path in sorted((options.results / "records").glob("*")) if path.is_dir()]
+        if not folders:
+            raise SourceError(f"{options.results}: holds no records, so every output would go; is this the folder?")
+        keep = {cost.key for path in folders for record in read_records(path) for cost in record.stages.values()}
+    freed = 0
+    for removal in collect_garbage(Store(options.store), keep=keep, dry_run=options.dry_run):
+        item = removal.item
+        freed += item.size_bytes
+        print(f"{_format(item.size_bytes):>11}  {item.kind} {item.path}: {removal.reason}")
+    print(f"{_format(freed):>11}  {'would be freed' if options.dry_run else 'freed'}")
+    return PASSED
+
+
+def _format(size_bytes: int) -> str:
+    return f"{size_bytes / MEBIBYTE:.1f} MiB"

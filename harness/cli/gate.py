@@ -1,0 +1,141 @@
+"""A review holds candidate records against the reference: the gate, and the step that accepts them in its place."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core.files import write_atomically
+from harness.errors import RecordError
+from harness.gate.acceptance_report import build_acceptance_report
+from harness.gate.compare import compare
+from harness.gate.policy import Policy, read_policy
+from harness.gate.reference import Acceptance, accept, plan_acceptance
+from harness.gate.report import build_gate_report
+from harness.records.untrusted import take_in
+from harness.report.document import Report
+from harness.report.github import ACTIONS_VARIABLE, list_commands, publish_summary, render_comment
+from harness.report.markdown import render_markdown
+from harness.report.terminal import render_terminal
+
+DONE, DECLINED = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """The files that a gate's report is also written to; None where it is not asked for."""
+
+    markdown: Path | None = None
+    comment: Path | None = None
+    junit: Path | None = None
+    html: Path | None = None
+
+
+def run_gate(
+    reference: Path, candidate: Path, *, policy: Path | None, faces: Faces, environment: Mapping[str, str]
+) -> int:
+    """Compare two folders of records, show the report, and return the exit code: 0 pass, 1 regression, 2 cannot tell.
+
+    Args:
+        reference: a folder of accepted records, or of such folders.
+        candidate: likewise, the records to be judged; nothing in it is trusted.
+        policy: a policy file; None takes the defaults.
+        faces: further files to write.
+        environment: the process's variables, which say whether this is a GitHub runner.
+
+    Raises:
+        HarnessError: the policy is wrong, or a file cannot be written.
+    """
+    rules = Policy() if policy is None else read_policy(policy)
+    before, after = take_in(reference, side="reference"), take_in(candidate, side="candidate")
+    result = compare(before.records, after.records, rules, unread=(*before.problems, *after.problems))
+    report = build_gate_report(result, before.records, after.records)
+    _show(f"{render_terminal(report)}\n\n{report.title}", environment)
+    for path, render in _list_faces(faces):
+        _write(path, render(report))
+    publish_summary(report, environment)
+    for line in list_commands(report, environment):
+        print(line)
+    return result.outcome.exit_code
+
+
+def run_accept(reference: Path, candidate: Path, *, ask: Callable[[str], str] | None, yes: bool) -> int:
+    """Show what would change, make sure that it is wanted, and make candidate records the reference.
+
+    Args:
+        reference: where the reference is or shall be.
+        candidate: the records.
+        ask: puts a question to the person at the terminal; None where there is none.
+        yes: whether the answer is yes already.
+
+    Returns:
+        0 when the reference is now as asked for, 1 when the person declined.
+
+    Raises:
+        HarnessError: a record is broken, nobody could be asked, or the disk refuses.
+    """
+    plans = plan_acceptance(candidate, reference)
+    for plan in plans:
+        print(f"{render_terminal(build_acceptance_report(plan))}\n")
+    changing = [plan for plan in plans if plan.changed]
+    if not changing:
+        print("the reference has these records already")
+        return DONE
+    if not yes and not _confirm(changing, ask):
+        print("nothing was changed")
+        return DECLINED
+    for plan in changing:
+        accept(plan)
+        print(f"{plan.folder}: {len(plan.after)} records accepted")
+    return DONE
+
+
+def _show(text: str, environment: Mapping[str, str]) -> None:
+    """Print text of which a runner shall carry out nothing, wherever a stranger's words begin a line."""
+    if environment.get(ACTIONS_VARIABLE) != "true":
+        print(text)
+        return
+    token = secrets.token_hex(16)
+    print(f"::stop-commands::{token}\n{text}\n::{token}::")
+
+
+def _confirm(plans: list[Acceptance], ask: Callable[[str], str] | None) -> bool:
+    names = ", ".join(plan.experiment for plan in plans)
+    if ask is None:
+        raise RecordError(f"the reference of {names} would change, and there is no terminal to ask at: expected --yes")
+    try:
+        return ask(f"Make these the reference of {names}? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _list_faces(faces: Faces) -> list[tuple[Path, Callable[[Report], str]]]:
+    found: list[tuple[Path | None, Callable[[Report], str]]] = [
+        (faces.markdown, lambda report: render_markdown(report, pictures=None)),
+        (faces.comment, render_comment),
+        (faces.junit, _render_junit),
+        (faces.html, _render_html),
+    ]
+    return [(path, render) for path, render in found if path is not None]
+
+
+def _render_junit(report: Report) -> str:
+    from harness.report.junit import render_junit  # noqa: PLC0415 - a gate without this face need not wait for it
+
+    return render_junit(report)
+
+
+def _render_html(report: Report) -> str:
+    from harness.report.html import render_html  # noqa: PLC0415 - loads matplotlib where there are pictures
+    from harness.report.svg import draw_picture  # noqa: PLC0415
+
+    return render_html(report, {picture.name: draw_picture(picture) for picture in report.pictures})
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text.encode())
+    except OSError as cause:
+        raise RecordError(f"{path}: cannot be written: {cause.strerror or cause}") from cause

@@ -1,0 +1,112 @@
+"""The ``harness`` command line: one subcommand per thing done with records, locks and the store."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.cli.evidence import add_evidence_commands
+from harness.cli.sources import add_hub_commands
+from harness.errors import HarnessError
+
+PASSED, DIFFERS, FAILED = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 well, 1 the answer is no, 2 it could not be done."""
+    options = make_parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except HarnessError as error:
+        print(f"harness: {type(error).__name__}: {_plain(str(error))}", file=sys.stderr)
+        return error.exit_code
+    except Exception:  # noqa: BLE001 - whatever nobody foresaw is no answer: Python's own exit code would say "no"
+        print(_plain(traceback.format_exc()), file=sys.stderr)
+        return FAILED
+    return code
+
+
+def _plain(text: str) -> str:
+    """Keep what is shown and line ends: a stranger's file name must not move the cursor or colour the screen."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the commands. What a command needs is imported when it runs, so that help comes at once."""
+    parser = argparse.ArgumentParser(prog="harness", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    report = commands.add_parser("report", help="write the tables again from the records")
+    report.add_argument("results", type=Path, nargs="?", default=Path("results"), help="default: results")
+    report.add_argument("--check", action="store_true", help="write nothing; exit 1 where the tables differ")
+    report.add_argument("--junit", type=Path, metavar="DIR", help="also write EXPERIMENT.xml, as test reports, there")
+    report.set_defaults(run=_report)
+
+    gate = commands.add_parser(
+        "gate", help="compare records with the accepted reference: 0 pass, 1 worse, 2 cannot tell"
+    )
+    gate.add_argument(
+        "--reference", type=Path, required=True, metavar="DIR", help="accepted records, or folders of them"
+    )
+    gate.add_argument("--candidate", type=Path, required=True, metavar="DIR", help="the records to be judged, likewise")
+    gate.add_argument("--policy", type=Path, metavar="FILE", help="limits and levels in TOML; default: those built in")
+    gate.add_argument("--markdown", type=Path, metavar="FILE", help="also write the report there")
+    gate.add_argument(
+        "--comment", type=Path, metavar="FILE", help="also write the body of a pull-request comment there"
+    )
+    gate.add_argument("--junit", type=Path, metavar="FILE", help="also write it as a test report there")
+    gate.add_argument("--html", type=Path, metavar="FILE", help="also write it as a page there")
+    gate.set_defaults(run=_gate)
+
+    accept = commands.add_parser("accept", help="make records the reference, after showing what changes")
+    accept.add_argument("--candidate", type=Path, required=True, metavar="DIR", help="the records to be accepted")
+    accept.add_argument("--reference", type=Path, required=True, metavar="DIR", help="the reference they replace")
+    accept.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
+    accept.set_defaults(run=_accept)
+
+    add_hub_commands(commands)
+    add_evidence_commands(commands)
+    return parser
+
+
+def _report(options: argparse.Namespace) -> int:
+    # Before the imports, since what follows takes seconds; not on stdout, which is for what was found.
+    print(f"{options.results}: making every table, page and picture from the records", file=sys.stderr, flush=True)
+    from harness.report.results_folder import compare_tables, write_junit, write_tables  # noqa: PLC0415 - see make_parser
+
+    if not options.check:
+        rendered = write_tables(options.results)
+        written = [options.results / name for name in rendered.contents]
+        if options.junit is not None:
+            written += write_junit(rendered.reports, options.junit)
+        for path in written:
+            print(path)
+        return PASSED
+    differing = compare_tables(options.results)
+    for line in differing:
+        print(line)
+    return DIFFERS if differing else PASSED
+
+
+def _gate(options: argparse.Namespace) -> int:
+    print(f"{options.candidate}: held against {options.reference}", file=sys.stderr, flush=True)  # see _report
+    from harness.cli.gate import Faces, run_gate  # noqa: PLC0415 - see make_parser
+
+    return run_gate(
+        options.reference,
+        options.candidate,
+        policy=options.policy,
+        faces=Faces(options.markdown, options.comment, options.junit, options.html),
+        environment=os.environ,
+    )
+
+
+def _accept(options: argparse.Namespace) -> int:
+    from harness.cli.gate import run_accept  # noqa: PLC0415 - see make_parser
+
+    ask = input if sys.stdin.isatty() else None
+    return run_accept(options.reference, options.candidate, ask=ask, yes=options.yes)

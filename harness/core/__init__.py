@@ -1,0 +1,1 @@
+"""Core knows nothing of retrieval: strict parsing, files and words."""

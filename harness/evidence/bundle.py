@@ -1,0 +1,200 @@
+"""A bundle is all evidence in one archive, the same bytes for the same evidence, that a stranger can check."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import zipfile
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+
+from harness.core.files import ZIP_ERRORS, write_atomically
+from harness.core.schema import format_json
+from harness.errors import RecordError, SourceError
+from harness.records.record import read_records
+
+SUMS_FILE = "SHA256SUMS"
+RESULTS, EXPERIMENTS = "results", "experiments"
+ENVIRONMENTS_FILE = "environments.json"
+MAX_FILES = 10_000
+MAX_BYTES = 2**31
+CHUNK_BYTES = 2**20
+# The earliest date a zip can state: the time of packing is no part of the evidence.
+NO_TIME = (1980, 1, 1, 0, 0, 0)
+FILE_MODE = stat.S_IFREG | 0o644
+
+
+def write_bundle(results: Path, experiments: Path, constraints: Path, target: Path) -> dict[str, str]:
+    """Pack records, runs, qrels, texts, tables, manifests, locks, environments and constraints into one zip.
+
+    The zip stores and does not compress, since compressors differ between machines; most of it is compressed
+    already. Members are sorted and dated 1980.
+
+    Args:
+        results: the results folder; hidden files in it are left out.
+        experiments: the folder with the manifests and locks of all its experiments.
+        constraints: the file with the pinned versions.
+        target: the zip, replaced if it exists.
+
+    Returns:
+        Path in the bundle -> SHA-256, as ``SHA256SUMS`` in it says.
+
+    Raises:
+        RecordError: there are no records, a file is missing, or the disk refuses.
+    """
+    names = sorted(path.name for path in (results / "records").glob("*") if path.is_dir())
+    if not names:
+        raise RecordError(f"{results}: holds no records to bundle")
+    members = {f"{RESULTS}/{path.relative_to(results).as_posix()}": path for path in _list_files(results)}
+    for name in names:
+        for suffix in (".toml", ".lock"):
+            members[f"{EXPERIMENTS}/{name}{suffix}"] = experiments / f"{name}{suffix}"
+    members[constraints.name] = constraints
+    try:
+        contents = {name: path.read_bytes() for name, path in members.items() if path.resolve() != target.resolve()}
+        contents[ENVIRONMENTS_FILE] = describe_environments(results, names)
+        sums = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(contents.items())}
+        contents[SUMS_FILE] = "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()
+        write_atomically(target, _zip(contents))
+    except OSError as cause:
+        raise RecordError(f"{cause.filename or target}: {cause.strerror or cause}") from cause
+    return sums
+
+
+def unpack_bundle(bundle: Path, target: Path) -> list[str]:
+    """Unpack a bundle of unknown origin and compare every file with the list of hashes in it.
+
+    Args:
+        bundle: the zip.
+        target: an empty folder; nothing is written outside of it.
+
+    Returns:
+        What does not match the list, one line per file.
+
+    Raises:
+        SourceError: not a zip, or it holds a link, a path that leaves the folder, a name twice, or more than
+            10,000 files or 2 GiB; nothing more is unpacked then.
+    """
+    try:
+        with zipfile.ZipFile(bundle) as archive:
+            members = archive.infolist()
+            if len(members) > MAX_FILES:
+                raise SourceError(f"{bundle}: holds {len(members)} files, at most {MAX_FILES} are unpacked")
+            seen: set[str] = set()
+            for member in members:
+                _check_member(member, seen, bundle)
+            left = MAX_BYTES
+            for member in members:
+                left -= _unpack_member(archive, member, target, left, bundle)
+    except ZIP_ERRORS as cause:
+        raise SourceError(f"{bundle}: not a whole zip: {cause}") from cause
+    except OSError as cause:
+        raise SourceError(f"{cause.filename or bundle}: {cause.strerror or cause}") from cause
+    return _compare_sums(target, bundle)
+
+
+def describe_environments(results: Path, names: list[str]) -> bytes:
+    """Write the environments that the records were made in, by their fingerprints and the experiments' names."""
+    found: dict[str, dict[str, object]] = {}
+    for name in names:
+        records = read_records(results / "records" / name)
+        machines = {record.environment.fingerprint: record.environment for record in records}
+        found[name] = {key: machines[key].model_dump(mode="json") for key in sorted(machines)}
+    return (format_json(found) + "\n").encode()
+
+
+def check_environments(folder: Path) -> list[str]:
+    """Return what is wrong with an unpacked bundle's list of environments, by its records.
+
+    Raises:
+        RecordError: a record is broken.
+    """
+    path = folder / ENVIRONMENTS_FILE
+    names = sorted(found.name for found in (folder / RESULTS / "records").glob("*") if found.is_dir())
+    if path.is_file() and path.read_bytes() == describe_environments(folder / RESULTS, names):
+        return []
+    return [f"{ENVIRONMENTS_FILE}: does not list the environments that the records name"]
+
+
+def _list_files(folder: Path) -> list[Path]:
+    """Return the regular files below a folder, without hidden ones."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not path.is_symlink()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+
+
+def _zip(contents: Mapping[str, bytes]) -> bytes:
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in sorted(contents.items()):
+            info = zipfile.ZipInfo(name, NO_TIME)
+            info.create_system = 3  # Unix, wherever it is packed
+            info.external_attr = FILE_MODE << 16
+            archive.writestr(info, content)
+    return buffer.getvalue()
+
+
+def _check_member(member: zipfile.ZipInfo, seen: set[str], bundle: Path) -> None:
+    name = member.filename
+    path = PurePosixPath(name)
+    if (
+        not name
+        or path.is_absolute()
+        or path.as_posix() != name
+        or any(part in {"..", "."} or ":" in part for part in path.parts)
+        or "\\" in name
+        or not name.isprintable()
+    ):
+        raise SourceError(f"{bundle}: member {name!r} would leave its folder or is no plain relative path")
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if kind not in {0, stat.S_IFREG}:
+        raise SourceError(f"{bundle}: member {name!r} is a link or another special file")
+    # Some file systems do not tell case apart: two such names would overwrite each other.
+    if name.casefold() in seen:
+        raise SourceError(f"{bundle}: member {name!r} stands twice")
+    seen.add(name.casefold())
+
+
+def _unpack_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, left: int, bundle: Path) -> int:
+    """Write one file and return its size, which is counted, not believed."""
+    path = target / member.filename
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = 0
+    with archive.open(member) as source, path.open("xb") as stream:
+        while chunk := source.read(CHUNK_BYTES):
+            size += len(chunk)
+            if size > left:
+                raise SourceError(f"{bundle}: holds more than {MAX_BYTES} bytes, the most that is unpacked")
+            stream.write(chunk)
+    return size
+
+
+def _compare_sums(folder: Path, bundle: Path) -> list[str]:
+    listing = folder / SUMS_FILE
+    if not listing.is_file():
+        raise SourceError(f"{bundle}: has no {SUMS_FILE}, so it is not a bundle")
+    expected: dict[str, str] = {}
+    for number, line in enumerate(listing.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        digest, separator, name = line.partition("  ")
+        if not separator or not name or len(digest) != hashlib.sha256().digest_size * 2:
+            raise SourceError(f"{bundle}: {SUMS_FILE}, line {number}: expected a SHA-256, two blanks and a name")
+        expected[name] = digest
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and path != listing:
+            with path.open("rb") as stream:
+                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+    problems = []
+    for name in sorted({*expected, *found}):
+        if name not in found:
+            problems.append(f"{name}: is listed in {SUMS_FILE} but missing")
+        elif name not in expected:
+            problems.append(f"{name}: is not listed in {SUMS_FILE}")
+        elif found[name] != expected[name]:
+            problems.append(f"{name}: has another SHA-256 than {SUMS_FILE} says")
+    return problems

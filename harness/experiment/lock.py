@@ -1,0 +1,93 @@
+"""A lock pins what a manifest names: every file of every source with its SHA-256, in a file beside the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from harness.core.schema import Digest, Frozen, canonical_json, decode_json, format_json, read_text
+from harness.errors import LockError
+from harness.experiment.data import Source
+from harness.experiment.manifest import Experiment
+
+LOCK_LIMIT_BYTES = 4_000_000
+
+
+class LockedSource(Frozen):
+    """The files of one source: path -> SHA-256, and where they were at hand, path -> bytes.
+
+    ``sizes`` tell what disk is needed before anything is fetched; a file is checked by its hash alone.
+    ``complete`` is false where only some hashes are known, for instance before anybody has locked the experiment
+    on a machine that reaches the hub; then the files not listed are taken as the pinned commit gives them, and
+    records say so.
+    """
+
+    files: dict[str, Digest]
+    complete: bool
+    note: str | None = None
+    sizes: dict[str, Annotated[int, Field(ge=0)]] | None = None
+
+    @model_validator(mode="after")
+    def _sizes_of_files(self) -> Self:
+        if unknown := sorted(set(self.sizes or ()) - set(self.files)):
+            raise ValueError(f"sizes of files that have no hash: {', '.join(unknown)}")
+        return self
+
+
+class ResolvedSource(Frozen):
+    """Where files came from and what they were: path -> SHA-256; ``locked`` says each was checked."""
+
+    origin: str
+    files: dict[str, Digest]
+    locked: bool
+
+
+class Lock(Frozen):
+    """Every source of one experiment, under the name ``data`` or ``model:NAME``."""
+
+    schema_version: Literal[1]
+    experiment: str
+    sources_digest: str
+    sources: dict[str, LockedSource]
+
+
+def list_sources(experiment: Experiment) -> dict[str, Source]:
+    """Return the experiment's sources under the names that a lock gives them."""
+    models = {f"model:{model.name}": model.source for model in experiment.models}
+    return {"data": experiment.data.source, **models}
+
+
+def digest_sources(experiment: Experiment) -> str:
+    """Return the SHA-256 of what the manifest says of its sources."""
+    sources = {name: source.model_dump(mode="json") for name, source in list_sources(experiment).items()}
+    return hashlib.sha256(canonical_json(sources).encode()).hexdigest()
+
+
+def read_lock(path: Path, experiment: Experiment) -> Lock:
+    """Parse the lock of a whole (not narrowed) experiment and check that it belongs to it.
+
+    Raises:
+        LockError: absent, malformed, or made for other sources than the manifest names.
+    """
+    remedy = f"harness lock {path.with_suffix('.toml')}"
+    if not path.exists():
+        raise LockError(f"{path}: no such lock; make it with: {remedy}")
+    text = read_text(path, limit_bytes=LOCK_LIMIT_BYTES, error=LockError)
+    lock = decode_json(Lock, text, place=str(path), error=LockError)
+    if lock.experiment != experiment.name:
+        raise LockError(f"{path}: is the lock of {lock.experiment!r}, expected {experiment.name!r}; {remedy}")
+    expected = digest_sources(experiment)
+    if lock.sources_digest != expected or set(lock.sources) != set(list_sources(experiment)):
+        raise LockError(
+            f"{path}: does not match the manifest, whose sources changed since it was made (digest "
+            f"{lock.sources_digest[:12]}, expected {expected[:12]}); look at the change, then: {remedy}"
+        )
+    return lock
+
+
+def format_lock(lock: Lock) -> str:
+    """Write a lock for people and diffs."""
+    return format_json(lock.model_dump(mode="json", exclude_none=True)) + "\n"

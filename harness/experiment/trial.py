@@ -1,0 +1,78 @@
+"""A trial is one case of an experiment; this module names trials and chooses among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from harness.core.schema import Frozen
+from harness.errors import ManifestError
+from harness.experiment.data import NAME
+from harness.experiment.manifest import SEED_LIMIT, Experiment, Variant
+
+# Both names become parts of paths, also where a record is a stranger's.
+PlainName = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
+
+
+class Trial(Frozen):
+    """One case: experiment, model, variant and, where something was trained, the seed."""
+
+    experiment: PlainName
+    model: PlainName
+    variant: Variant
+    seed: int | None
+
+    @property
+    def id(self) -> str:
+        """The readable name, as in ``bioasq/all-mpnet-base-v2/finetuned/seed=0``."""
+        parts = [self.experiment, self.model, self.variant]
+        return "/".join(parts if self.seed is None else [*parts, f"seed={self.seed}"])
+
+    @property
+    def stem(self) -> str:
+        """The name of the trial's files, without folder or ending."""
+        stem = f"{self.model}.{self.variant}"
+        return stem if self.seed is None else f"{stem}.seed={self.seed}"
+
+
+def narrow(
+    experiment: Experiment, *, models: Sequence[str] | None = None, seeds: Sequence[int] | None = None
+) -> Experiment:
+    """Keep only some models (by name) and take other seeds.
+
+    Thresholds and claims of models left out go with them.
+
+    Raises:
+        ManifestError: no models or one twice, a model that the manifest does not have, or seeds that are not one or
+            more different numbers from 0 to 2**32 - 1.
+    """
+    kept = experiment.models if models is None else tuple(experiment.model(name) for name in models)
+    names = {model.name for model in kept}
+    if not kept or len(names) != len(kept):
+        known = ", ".join(model.name for model in experiment.models)
+        asked = [model.name for model in kept]
+        raise ManifestError(f"{experiment.name}: models must be one or more different ones of {known}; found {asked}")
+    if seeds is not None and (
+        not seeds or len(set(seeds)) != len(seeds) or not all(0 <= seed < SEED_LIMIT for seed in seeds)
+    ):
+        raise ManifestError(
+            f"{experiment.name}: seeds must be one or more different numbers from 0 to {SEED_LIMIT - 1}, "
+            f"found {list(seeds)}"
+        )
+    return experiment.replace(
+        models=kept,
+        seeds=experiment.seeds if seeds is None else tuple(seeds),
+        thresholds=tuple(item for item in experiment.thresholds if item.model in names),
+        claims=tuple(item for item in experiment.claims if item.model in names),
+    )
+
+
+def list_trials(experiment: Experiment) -> Iterator[Trial]:
+    """Spell out the trials: per model its baseline, then one per seed where it is fine-tuned."""
+    for model in experiment.models:
+        yield Trial(experiment=experiment.name, model=model.name, variant="baseline", seed=None)
+        if model.finetuned:
+            for seed in experiment.seeds:
+                yield Trial(experiment=experiment.name, model=model.name, variant="finetuned", seed=seed)

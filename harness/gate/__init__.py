@@ -1,0 +1,1 @@
+"""A candidate against the accepted reference."""

@@ -1,0 +1,82 @@
+"""A gate's policy: how much worse is too much, and how sure one must be of it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from harness.core.schema import Frozen, decode, read_text
+from harness.errors import ManifestError
+
+POLICY_LIMIT_BYTES = 16 * 1024
+MEBIBYTE = 2**20
+
+Level = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Quality(Frozen):
+    """When a measure counts as worse.
+
+    Attributes:
+        level: 1 minus the false alarm rate of a family of cells (Holm within it): the primary measures are one
+            family, the others another, and what has no seeds a third.
+        smallest_drop: a mean that fell by no more never fails, however sure it is.
+        primary: the measures of the first family; by default the experiment's own primary one.
+        seeds: the seeds that the candidate must have; by default those of the reference.
+    """
+
+    level: Level = 0.95
+    smallest_drop: NotNegative = 0.0005
+    primary: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
+
+    @field_validator("primary", "seeds")
+    @classmethod
+    def _distinct(cls, items: tuple[object, ...] | None) -> tuple[object, ...] | None:
+        if items is not None and len(set(items)) != len(items):
+            raise ValueError("nothing may stand twice")
+        return items
+
+
+class Limit(Frozen):
+    """By how much a cost may grow: ``relative`` of the reference's mean, and ``floor`` in its own unit."""
+
+    relative: NotNegative
+    floor: NotNegative
+
+
+class Costs(Frozen):
+    """When a cost counts as worse: past its relative limit, its floor and, at ``level``, its noise."""
+
+    level: Level = 0.95
+    train_seconds: Limit = Limit(relative=0.2, floor=5.0)
+    evaluate_seconds: Limit = Limit(relative=0.2, floor=5.0)
+    peak_memory_bytes: Limit = Limit(relative=0.1, floor=256.0 * MEBIBYTE)
+    peak_device_memory_bytes: Limit = Limit(relative=0.1, floor=256.0 * MEBIBYTE)
+
+
+class Policy(Frozen):
+    """A whole policy; every part of it may be left out."""
+
+    schema_version: Literal[1] = 1
+    quality: Quality = Quality()
+    costs: Costs = Costs()
+
+
+def read_policy(path: Path) -> Policy:
+    """Parse a policy.
+
+    Raises:
+        ManifestError: naming the file, the key and what was expected.
+    """
+    text = read_text(path, limit_bytes=POLICY_LIMIT_BYTES, error=ManifestError)
+    try:
+        data = tomllib.loads(text)
+    except (ValueError, RecursionError) as cause:  # a number of too many digits is a plain ValueError
+        raise ManifestError(f"{path}: not valid TOML: {cause}") from cause
+    return decode(Policy, data, place=str(path), error=ManifestError)

@@ -1,0 +1,196 @@
+"""The reference is the accepted records that the gate compares with; here it is replaced, in one reviewed step."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core.schema import format_json
+from harness.errors import RecordError
+from harness.experiment.trial import Trial
+from harness.gate.compare import GateReport, compare
+from harness.gate.policy import Policy
+from harness.records.history import HISTORY_FILE, History, read_history, take_snapshot
+from harness.records.record import Record
+from harness.records.untrusted import ENDING, take_in
+
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What accepting the records of one experiment would do.
+
+    Attributes:
+        experiment: its name.
+        folder: the reference that is replaced, as a whole.
+        before: the records in it now, as far as they can be read.
+        after: those that take their place.
+        unread: what is wrong with what is there now.
+        history: what was accepted before.
+        changed: whether any file would be another one.
+        gate: what the gate says of the new records, by its default policy.
+    """
+
+    experiment: str
+    folder: Path
+    before: tuple[Record, ...]
+    after: tuple[Record, ...]
+    unread: tuple[str, ...]
+    history: History
+    changed: bool
+    gate: GateReport
+
+    @property
+    def added(self) -> tuple[Trial, ...]:
+        """Trials that the reference does not have yet."""
+        return _subtract(self.after, self.before)
+
+    @property
+    def removed(self) -> tuple[Trial, ...]:
+        """Trials that the reference would have no more."""
+        return _subtract(self.before, self.after)
+
+
+def plan_acceptance(candidate: Path, reference: Path) -> tuple[Acceptance, ...]:
+    """Say what accepting candidate records would change; nothing is written.
+
+    Args:
+        candidate: a folder of one experiment's records, or of such folders.
+        reference: the experiment's own reference folder, where it is named like it or has records; else the folder
+            that holds one per experiment. It need not be there yet.
+
+    Raises:
+        RecordError: naming every candidate record that is broken or does not go with the others, or a broken history.
+    """
+    intake = take_in(candidate, side="candidate")
+    # A reference that cannot be compared with itself would fail every gate from now on.
+    itself = compare(intake.records, intake.records, Policy(), unread=intake.problems)
+    if itself.problems:
+        raise RecordError("\n".join(dict.fromkeys(itself.problems)))
+    names = sorted({record.trial.experiment for record in intake.records})
+    return tuple(
+        _plan(name, [record for record in intake.records if record.trial.experiment == name], reference)
+        for name in names
+    )
+
+
+def accept(acceptance: Acceptance) -> None:
+    """Put the new records in the place of the reference, whole or not at all, and note them in its history.
+
+    The new folder is written beside the old one, brought to the disk, and the two change names.
+
+    Raises:
+        RecordError: the disk refuses; the reference is as it was.
+    """
+    target = acceptance.folder
+    history = acceptance.history.extend(take_snapshot(acceptance.after))
+    contents = {_name(record): _format(record) for record in acceptance.after} | {HISTORY_FILE: history.format()}
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            beside.chmod(0o755)
+            for name, text in contents.items():
+                _write(beside / name, text.encode())
+            _sync(beside)
+            _swap(beside, target)
+            _sync(target.parent)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as cause:
+        raise RecordError(f"{target}: the reference cannot be replaced: {cause.strerror or cause}") from cause
+
+
+def _plan(experiment: str, records: Sequence[Record], reference: Path) -> Acceptance:
+    own = reference.name == experiment or any(path.name != HISTORY_FILE for path in reference.glob(f"*{ENDING}"))
+    folder = reference if own else reference / experiment
+    before = take_in(folder, side="reference") if _check_folder(folder) else None
+    old = tuple(before.records) if before else ()
+    foreign = sorted({record.trial.experiment for record in old} - {experiment})
+    if foreign:
+        raise RecordError(f"{folder}: holds records of {', '.join(foreign)}, expected {experiment}")
+    new = tuple(sorted(records, key=_name))
+    texts = {record.trial: _format(record) for record in new}
+    return Acceptance(
+        experiment=experiment,
+        folder=folder,
+        before=old,
+        after=new,
+        unread=before.problems if before else (),
+        history=read_history(folder),
+        changed=bool(before and before.problems) or {record.trial: _format(record) for record in old} != texts,
+        gate=compare(old, new, Policy()),
+    )
+
+
+def _check_folder(folder: Path) -> bool:
+    """Say whether there is a reference, and refuse a folder that holds what replacing it would delete."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise RecordError(f"{folder}: a file or a symbolic link, expected a folder")
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    for path in found:
+        if path.is_dir() or path.suffix != ENDING:
+            raise RecordError(f"{folder}: holds {path.name!r}, which is no record and would be lost")
+    return any(path.name != HISTORY_FILE for path in found)
+
+
+def _subtract(records: Sequence[Record], others: Sequence[Record]) -> tuple[Trial, ...]:
+    known = {record.trial for record in others}
+    return tuple(record.trial for record in records if record.trial not in known)
+
+
+def _name(record: Record) -> str:
+    return f"{record.trial.stem}{ENDING}"
+
+
+def _format(record: Record) -> str:
+    return format_json(record.model_dump(mode="json")) + "\n"
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _swap(new: Path, target: Path) -> None:
+    """Put ``new`` in the place of ``target``; the old one, if any, is at ``new`` afterwards."""
+    if not target.exists():
+        new.rename(target)
+        return
+    if _exchange(new, target):
+        return
+    # Two steps where the system cannot do it in one: should the second fail, the first is taken back.
+    aside = new.with_name(f"{new.name}.old")
+    target.rename(aside)
+    try:
+        new.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise
+    aside.rename(new)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change names in one step, and say whether this system could: Linux can, on most disks."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    done: int = rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
+    return done == 0

@@ -1,0 +1,252 @@
+"""The report of a gate: its outcome and all that it rests on, put into the sections that every face shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from harness.analysis.seeds import Summary
+from harness.core.text import format_seconds
+from harness.gate.compare import GateOutcome, GateReport
+from harness.gate.findings import (
+    MOST_FINDINGS,
+    MOST_PROBLEMS,
+    is_primary,
+    list_gate_cases,
+    list_gate_findings,
+    name_cost,
+)
+from harness.gate.policy import Limit, Policy
+from harness.gate.quality import QualityCell, Status
+from harness.records.record import Record
+from harness.report.charts import ChangeChart
+from harness.report.document import Paragraph, Picture, Report, Section, Table
+
+GIBIBYTE = 2**30
+SMALL_P = 0.001
+MOST_QUERIES = 10
+TITLES = {
+    GateOutcome.PASS: "Gate passed: no worse than the reference",
+    GateOutcome.REGRESSION: "Gate failed: worse than the reference",
+    GateOutcome.NOT_COMPARABLE: "Gate cannot tell: not comparable with the reference",
+}
+
+
+def build_gate_report(result: GateReport, reference: Sequence[Record], candidate: Sequence[Record]) -> Report:
+    """Say what the gate found.
+
+    Args:
+        result: what `compare` returned.
+        reference: the records it was given as reference.
+        candidate: the records it was given to judge.
+    """
+    experiments = sorted({record.trial.experiment for record in reference})
+    primary = {
+        (record.trial.experiment, measure)
+        for record in reference
+        for measure in result.policy.quality.primary or (record.experiment.evaluation.primary,)
+    }
+    single = experiments[0] if len(experiments) == 1 else None
+    sections = (
+        _summarise(result, primary, single),
+        _list_problems(result),
+        _list_costs(result, single),
+        _list_measures(result, single),
+        _list_changes(result, primary, reference, candidate),
+        _list_rules(result.policy),
+    )
+    return Report(
+        name=f"gate-{single}" if single else "gate",
+        title=TITLES[result.outcome] + (f" ({single})" if single else ""),
+        lead=(_describe("Candidate", candidate), _describe("Reference", reference)),
+        verdicts=_count(result),
+        findings=tuple(list_gate_findings(result, primary)),
+        sections=tuple(section for section in sections if section.blocks),
+        cases=(*list_gate_cases(result),),
+    )
+
+
+def _describe(side: str, records: Sequence[Record]) -> str:
+    """Name what one side is: how many trials, of which seeds, made by which commit, when, on what."""
+    if not records:
+        return f"{side}: no records."
+    seeds = sorted({record.trial.seed for record in records if record.trial.seed is not None})
+    commits = sorted({_shorten(record.environment.revision) for record in records})
+    dates = sorted({record.created[:10] for record in records})
+    devices = sorted({record.device_name for record in records})
+    days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    parts = [
+        f"{len(records)} trials",
+        *([f"seeds {', '.join(map(str, seeds))}"] if seeds else []),
+        f"commit {', '.join(commits)}",
+        days,
+        f"on {', '.join(devices)}",
+    ]
+    return f"{side}: {', '.join(parts)}."
+
+
+def _shorten(revision: str | None) -> str:
+    if revision is None:
+        return "unknown"
+    commit, plus, rest = revision.partition("+")
+    return commit[:8] + plus + rest
+
+
+def _summarise(result: GateReport, primary: set[tuple[str, str]], single: str | None) -> Section:
+    """Show the primary measures, and how likely a false alarm is."""
+    cells = [cell for cell in result.quality if is_primary(cell, primary)]
+    rows = tuple((_name_group(cell.group, single), cell.measure, *_show(cell)) for cell in cells)
+    columns = ("trials", "measure", "reference", "candidate", "change", "p (Holm)", "status")
+    blocks: list[Paragraph | Table] = []
+    if rows:
+        blocks.append(Table(columns, rows, spare=("p (Holm)", "change")))
+    counted = _count(result)
+    if counted:
+        blocks.append(
+            Paragraph(
+                f"Of {len(result.quality) + len(result.costs)} values judged: {counted}. An unchanged pipeline would "
+                f"fail with a chance of at most {result.false_alarm_bound:.0%}."
+            )
+        )
+    return Section("In short", tuple(blocks), brief=True)
+
+
+def _list_problems(result: GateReport) -> Section:
+    """Name every problem where the findings could not."""
+    if len(result.problems) <= MOST_FINDINGS:
+        return Section("What cannot be compared", ())
+    shown = result.problems[:MOST_PROBLEMS]
+    mark = f"the first {MOST_PROBLEMS} of {len(result.problems)}" if len(shown) < len(result.problems) else None
+    rows = tuple((f"no. {number}", text) for number, text in enumerate(shown, start=1))
+    return Section("What cannot be compared", (Table(("number", "problem"), rows, mark=mark),), brief=True)
+
+
+def _list_measures(result: GateReport, single: str | None) -> Section:
+    """Show every measure, a table for each model and variant."""
+    tables = []
+    for group in dict.fromkeys(cell.group for cell in result.quality):
+        cells = [cell for cell in result.quality if cell.group == group]
+        rows = tuple((cell.measure, *_show(cell), cell.judged_by, cell.reason) for cell in cells)
+        columns = ("measure", "reference", "candidate", "change", "p (Holm)", "status", "judged by", "why")
+        tables.append(Table(columns, rows, title=_name_group(group, single)))
+    return Section("Every measure", tuple(tables))
+
+
+def _list_costs(result: GateReport, single: str | None) -> Section:
+    """Show seconds and memory; where nothing could be compared, say why once."""
+    rows = []
+    reasons: dict[str, list[str]] = {}
+    for cell in result.costs:
+        outcome = cell.outcome
+        name = _name_group(cell.group, single)
+        if outcome is None:
+            reasons.setdefault(cell.reason, []).append(f"{name} ({name_cost(cell.cost)})")
+            continue
+        old, new = outcome.reference_mean, outcome.candidate_mean
+        growth = f"{new / old - 1:+.0%}" if old else ""
+        rows.append(
+            (
+                name,
+                name_cost(cell.cost),
+                _format_cost(cell.cost, old),
+                _format_cost(cell.cost, new),
+                growth,
+                str(cell.status),
+                "" if cell.status in (Status.SAME, Status.BETTER) else cell.reason,
+            )
+        )
+    columns = ("trials", "cost", "reference", "candidate", "change", "status", "why")
+    blocks: list[Paragraph | Table] = [Table(columns, tuple(rows), spare=("why", "change"))] if rows else []
+    blocks += [Paragraph(f"Not compared, {reason}: {', '.join(names)}.") for reason, names in reasons.items()]
+    return Section("Time and memory", tuple(blocks), brief=True)
+
+
+def _list_changes(
+    result: GateReport, primary: set[tuple[str, str]], reference: Sequence[Record], candidate: Sequence[Record]
+) -> Section:
+    """Draw and list the queries behind each primary measure that fell, where no record is in doubt."""
+    if result.problems:
+        return Section("Query by query", ())
+    blocks: list[Paragraph | Table | Picture] = []
+    for cell in result.quality:
+        if is_primary(cell, primary) and cell.status in (Status.REGRESSION, Status.WITHIN_CHANCE):
+            blocks += _list_queries(cell, _select(reference, cell), _select(candidate, cell))
+    return Section("Query by query", tuple(blocks))
+
+
+def _list_queries(cell: QualityCell, before: Sequence[Record], after: Sequence[Record]) -> Iterator[Table | Picture]:
+    old, new = (np.mean([record.per_query[cell.measure] for record in records], axis=0) for records in (before, after))
+    changes = new - old
+    order = np.argsort(changes, kind="stable")
+    query_ids = before[0].query_ids
+    rows = tuple(
+        (query_ids[place], f"{old[place]:.4f}", f"{new[place]:.4f}", f"{changes[place]:+.4f}")
+        for place in order[:MOST_QUERIES].tolist()
+        if changes[place] < 0
+    )
+    fell, rose = int((changes < 0).sum()), int((changes > 0).sum())
+    model, _, variant = cell.group.partition("/")[2].rpartition("/")
+    chart = ChangeChart(cell.measure, tuple(changes[order][::-1].tolist()), rose, len(changes) - fell - rose, fell)
+    caption = f"Change in {cell.measure} from reference to candidate for each of {len(changes)} queries, {cell.group}"
+    yield Picture(f"changes-{model}-{variant}-{cell.measure.replace('@', '-')}", caption, chart)
+    columns = ("query", "reference", "candidate", "change")
+    yield Table(columns, rows, title=f"{cell.group}: {cell.measure}, the {len(rows)} queries that fell most of {fell}")
+
+
+def _list_rules(policy: Policy) -> Section:
+    """Say what counts as worse."""
+    quality, costs = policy.quality, policy.costs
+    measures = Paragraph(
+        f"A measure is worse when its mean fell by more than {quality.smallest_drop:g} and by more than chance "
+        "explains: between the reference's seeds where it has two or more, over queries otherwise. Level "
+        f"{quality.level:g}, corrected (Holm) within three families: primary measures, other measures, untrained "
+        "models."
+    )
+    growth = Paragraph(
+        f"Seconds and memory are compared on one and the same machine only. They are worse at level {costs.level:g} "
+        "when they grew past their noise and past both limits."
+    )
+    names = ("train_seconds", "evaluate_seconds", "peak_memory_bytes", "peak_device_memory_bytes")
+    limits: list[tuple[str, Limit]] = [(name, getattr(costs, name)) for name in names]
+    rows = tuple((name_cost(name), f"{limit.relative:.0%}", _format_cost(name, limit.floor)) for name, limit in limits)
+    table = Table(("cost", "may grow by", "and by"), rows)
+    return Section("Rules", (measures, growth, table))
+
+
+def _count(result: GateReport) -> str:
+    statuses = [cell.status for cell in result.quality] + [cell.status for cell in result.costs]
+    counts = Counter(map(str, statuses))
+    return "; ".join(f"{count} {status}" for status, count in counts.most_common())
+
+
+def _select(records: Sequence[Record], cell: QualityCell) -> list[Record]:
+    return [
+        record
+        for record in records
+        if f"{record.trial.experiment}/{record.trial.model}/{record.trial.variant}" == cell.group
+    ]
+
+
+def _show(cell: QualityCell) -> tuple[str, str, str, str, str]:
+    """Return the cells that tables have in common: both sides, change, p-value and status."""
+    tested = cell.seed_p_value if cell.judged_by == "seeds" else cell.query_p_value
+    p_value = "" if tested is None else _format_p(cell.adjusted_p_value)
+    return _spread(cell.reference), _spread(cell.candidate), f"{cell.change:+.4f}", p_value, str(cell.status)
+
+
+def _spread(summary: Summary) -> str:
+    return f"{summary.mean:.4f}" if summary.sd is None else f"{summary.mean:.4f} ± {summary.sd:.4f}"
+
+
+def _format_p(p_value: float) -> str:
+    return f"< {SMALL_P:g}" if p_value < SMALL_P else f"{p_value:.3f}"
+
+
+def _format_cost(cost: str, value: float) -> str:
+    return format_seconds(value) if cost.endswith("_seconds") else f"{value / GIBIBYTE:.2f} GiB"
+
+
+def _name_group(group: str, single: str | None) -> str:
+    return group.removeprefix(f"{single}/") if single else group

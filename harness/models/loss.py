@@ -1,0 +1,94 @@
+"""Trains on the same batches and negatives as the plain loss without spending arithmetic on padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from torch import Tensor
+
+from harness.models.packed_attention import cut_by_length
+from harness.models.packed_encoder import can_pack, embed_packed
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# What one more forward pass costs, counted in tokens that could be embedded meanwhile.
+FORWARD_OVERHEAD_TOKENS = 64
+
+
+class GroupedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
+    """MultipleNegativesRankingLoss whose texts are embedded without their padding.
+
+    The batch, its in-batch negatives and the loss over them are those of the plain loss; in fp32 without dropout so are
+    the gradients, to rounding. The texts of all columns are sorted by length together. On a CPU a BERT or MPNet encoder
+    then runs once over all of them laid end to end, and only attention works in blocks of like length; on a GPU, and
+    for any other model, the model's own forward pass runs on one group of like length after another.
+    """
+
+    def __init__(self, model: SentenceTransformer, *, scale: float, precision: Precision) -> None:
+        """Bind the loss to the model it trains.
+
+        Args:
+            model: the model; it is not changed.
+            scale: factor on the cosine similarity, the inverse of the temperature.
+            precision: of the matrix products. The weights, their gradients and the optimizer stay in fp32. For a model
+                that cannot be packed, the trainer's autocast decides instead.
+        """
+        super().__init__(model, scale=scale)
+        self.precision: Precision = precision
+        # On a GPU the trainer's autocast and the model's own kernels are the trodden path.
+        self.packs = can_pack(model) and model.device.type == "cpu"
+
+    def forward(self, sentence_features: Iterable[dict[str, Any]], labels: Tensor) -> Tensor:
+        """Compute the loss of one batch.
+
+        Args:
+            sentence_features: one dict per column with `input_ids` and `attention_mask`, each (texts, tokens).
+            labels: not used; the trainer hands them over.
+
+        Returns:
+            The loss, a scalar.
+        """
+        columns = list(sentence_features)
+        embeddings = self._embed_packed(columns) if self.packs else self._embed_groups(columns)
+        return self.compute_loss_from_embeddings(embeddings, labels)
+
+    def _embed_packed(self, columns: list[dict[str, Any]]) -> list[Tensor]:
+        lengths, owners = _measure(columns)
+        texts = [
+            columns[column]["input_ids"][row, :length] for length, (column, row) in zip(lengths, owners, strict=True)
+        ]
+        embeddings = embed_packed(self.model, texts, dtype=DTYPES[self.precision])
+        return list(embeddings.view(len(columns), len(texts) // len(columns), -1).unbind(0))
+
+    def _embed_groups(self, columns: list[dict[str, Any]]) -> list[Tensor]:
+        lengths, owners = _measure(columns)
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        ascending = [lengths[row] for row in order]
+        parts = []
+        for first, last in cut_by_length(ascending, overhead=FORWARD_OVERHEAD_TOKENS, power=1):
+            rows = [owners[row] for row in order[first:last]]
+            trimmed = {
+                key: torch.nn.utils.rnn.pad_sequence(
+                    [columns[column][key][row, : ascending[last - 1]] for column, row in rows], batch_first=True
+                )
+                for key, value in columns[0].items()
+                if isinstance(value, Tensor) and value.shape == columns[0]["input_ids"].shape
+            }
+            parts.append(self.model(trimmed)["sentence_embedding"])
+        places = torch.empty(len(order), dtype=torch.long)
+        places[torch.tensor(order)] = torch.arange(len(order))
+        embeddings = torch.cat(parts).index_select(0, places.to(parts[0].device))
+        return list(embeddings.view(len(columns), len(order) // len(columns), -1).unbind(0))
+
+
+def _measure(columns: list[dict[str, Any]]) -> tuple[list[int], list[tuple[int, int]]]:
+    """Count the tokens of every text of every column, and note its column and row."""
+    counts = torch.stack([features["attention_mask"].sum(1) for features in columns]).tolist()
+    owners = [(column, row) for column, own in enumerate(counts) for row in range(len(own))]
+    return [length for own in counts for length in own], owners

@@ -1,0 +1,244 @@
+"""Finds the passages nearest to each query, exactly, in bounded memory and near the machine's matrix rate.
+
+A score and the place of its id in the order of ids are packed into one integer key, larger is better, so the
+tie rule (harness/records/run.py) is the order of the keys, within a chunk, across chunks and at the cut alike.
+
+Few passages are scored in one matrix product. Many come in chunks that are scored coarsely (in bfloat16 where
+that is fast) to shortlist the passages that can be among the best, given a proven bound on the coarse score's
+error; only those are scored in full. A bound too wide costs time, never a passage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import DataError
+from harness.models.device import native_bf16
+from harness.models.shortlist import GROUP, LOW_MASK, NO_KEY, Shortlists, merge, no_keys, pack, scores_of
+from harness.records.run import Run
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Embeddings: TypeAlias = NDArray[np.float32]
+"""One row of numbers per text."""
+
+_DENSE_PASSAGES = 50_000  # InformationRetrievalEvaluator's chunk: up to here one product gives its very bits
+_CHUNK_PASSAGES = 2048  # a chunk's coarse vectors and a block of its scores stay in the processor's cache
+_BLOCK_SCORES = 1024 * _CHUNK_PASSAGES  # nearly square: multiplied a fifth faster than a long one of the same size
+_PAIRS = 512  # pairs scored in full at once, likewise for the cache
+_LENGTH_EPSILON = 1e-12  # that of torch.nn.functional.normalize, hence of cos_sim
+
+
+def retrieve(
+    query_embeddings: Embeddings,
+    query_ids: Sequence[str],
+    passage_embeddings: Embeddings,
+    passage_ids: Sequence[str],
+    *,
+    top_k: int,
+    device: str,
+    memory_bytes: int = 1_000_000_000,
+) -> Run:
+    """Rank for each query the `top_k` passages of highest cosine, exactly, by the tie rule.
+
+    A vector shorter than 1e-12 is divided by 1e-12 instead of its length, as cos_sim does: zero has cosine 0
+    with everything. Up to 50,000 passages, where all scores fit into half of `memory_bytes`, scores are the
+    entries of one float32 product of unit vectors: the one that InformationRetrievalEvaluator takes, equal to
+    the bit. Otherwise they are cosines computed in float64 and rounded to float32: within 1e-6 of the product,
+    nearer the truth, and the same whatever the chunks.
+
+    Args:
+        query_embeddings: float32 of shape (queries, dimensions), need not have unit length.
+        query_ids: as many, each once.
+        passage_embeddings: float32 of shape (passages, dimensions); an array or a memory map, read in slices.
+        passage_ids: as many, each once.
+        top_k: ranks to keep; with fewer passages, all are ranked.
+        device: a torch device, such as "cpu" or "cuda".
+        memory_bytes: working memory wanted, beyond embeddings, ids, `8 * top_k` keys a query and the run.
+
+    Returns:
+        The run, queries in the order given.
+
+    Raises:
+        DataError: when shapes and ids do not fit each other, ids repeat, there is nothing to rank, or an
+            embedding is not finite or too long for float32; names the row and its id.
+    """
+    import torch  # noqa: PLC0415 - takes seconds to import
+
+    _check(query_embeddings, query_ids, "query")
+    _check(passage_embeddings, passage_ids, "passage")
+    if query_embeddings.shape[1] != passage_embeddings.shape[1]:
+        raise DataError(
+            f"queries have {query_embeddings.shape[1]} dimensions but passages {passage_embeddings.shape[1]}",
+        )
+    if top_k < 1:
+        raise DataError(f"top_k is {top_k}, expected at least 1")
+    keep = min(top_k, len(passage_ids))
+    with torch.inference_mode():
+        by_id = torch.tensor(sorted(range(len(passage_ids)), key=passage_ids.__getitem__), device=device)
+        # Of equal scores the lower id has the larger key, hence places counted from the last id.
+        low_keys = torch.empty_like(by_id)
+        low_keys[by_id.flip(0)] = torch.arange(len(by_id), device=device)
+        queries = _unit(query_embeddings, query_ids, 0, "query", device)
+        if len(passage_ids) <= _DENSE_PASSAGES and 8 * len(query_ids) * len(passage_ids) <= memory_bytes:
+            passages = _unit(passage_embeddings, passage_ids, 0, "passage", device)
+            best = no_keys(len(queries), keep, device)
+            _take(best, queries @ passages.T, low_keys)
+        else:
+            best = _search(
+                queries,
+                query_embeddings,
+                passage_embeddings,
+                passage_ids,
+                low_keys=low_keys,
+                keep=keep,
+                memory_bytes=memory_bytes,
+            )
+        ranked = by_id.flip(0)[best & LOW_MASK].tolist()
+        return Run(
+            query_ids=tuple(query_ids),
+            passage_ids=tuple(tuple(map(passage_ids.__getitem__, row)) for row in ranked),
+            scores=tuple(map(tuple, scores_of(best).tolist())),
+        )
+
+
+def _check(embeddings: Embeddings, ids: Sequence[str], kind: str) -> None:
+    if embeddings.ndim != 2 or embeddings.dtype != np.float32:  # noqa: PLR2004 - a matrix
+        raise DataError(
+            f"{kind} embeddings are {embeddings.dtype} of shape {embeddings.shape}, expected a float32 matrix",
+        )
+    if len(embeddings) != len(ids):
+        raise DataError(f"{len(embeddings)} {kind} embeddings but {len(ids)} {kind} ids")
+    if not len(ids) or not embeddings.shape[1]:
+        raise DataError(f"{kind} embeddings of shape {embeddings.shape}: nothing to rank")
+    if len(set(ids)) != len(ids):
+        raise DataError(f"{len(ids) - len(set(ids))} {kind} ids repeat an earlier one")
+
+
+def _unit(embeddings: Embeddings, ids: Sequence[str], offset: int, kind: str, device: str) -> Tensor:
+    """Copy rows to the device and give them length 1, with the arithmetic of torch's `normalize`."""
+    import torch  # noqa: PLC0415
+
+    # A memory map may be read-only, which torch cannot share.
+    rows = torch.from_numpy(np.array(embeddings, order="C")).to(device)
+    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    finite = lengths.isfinite().flatten()
+    if not finite.all():
+        row = int(finite.int().argmin())
+        raise DataError(
+            f"the embedding of {kind} {ids[offset + row]!r} (row {offset + row}) is not finite or too long for float32",
+        )
+    return rows.div_(lengths.clamp_min_(_LENGTH_EPSILON))
+
+
+def _search(
+    queries: Tensor,
+    query_embeddings: Embeddings,
+    passage_embeddings: Embeddings,
+    passage_ids: Sequence[str],
+    *,
+    low_keys: Tensor,
+    keep: int,
+    memory_bytes: int,
+) -> Tensor:
+    """Shortlist coarsely, then score the shortlists in full; return keys of shape (queries, keep), best first."""
+    import torch  # noqa: PLC0415
+
+    device = str(queries.device)
+    step = min(_CHUNK_PASSAGES, max(1, memory_bytes // (40 * queries.shape[1])))
+    coarse_queries = queries.to(_coarse_dtype(device))
+    query_error = float((coarse_queries.float() - queries).norm(dim=1).max())
+    shortlists = Shortlists(len(queries), keep, coarse_queries)
+    rows = max(1, _BLOCK_SCORES // step)
+    for chunk, offset in enumerate(range(0, len(passage_ids), step)):
+        if chunk & (chunk - 1) == 0:  # twice as many seen as at the last time: the floors have risen
+            shortlists.tidy(rows)
+        passages = _unit(passage_embeddings[offset : offset + step], passage_ids, offset, "passage", device)
+        coarse = passages.to(coarse_queries.dtype)
+        passage_error = float((coarse.float() - passages).norm(dim=1).max())
+        shortlists.widen(_margin(query_error, passage_error, queries.shape[1], device))
+        padded = torch.nn.functional.pad(coarse, (0, 0, 0, -len(coarse) % GROUP))
+        for start in range(0, len(queries), rows):
+            block = slice(start, min(start + rows, len(queries)))
+            shortlists.add(block, coarse_queries[block] @ padded.T, offset, len(passages))
+    query, passage = shortlists.pairs(rows)
+    keys = pack(_cosines(query_embeddings, passage_embeddings, query, passage), low_keys[passage])
+    best = no_keys(len(queries), keep, device)
+    for start in range(0, len(queries), rows):
+        low, high = torch.searchsorted(query, torch.tensor([start, start + rows], device=device)).tolist()
+        merge(best[start : start + rows], query[low:high] - start, keys[low:high])
+    crowded = shortlists.crowded.nonzero().flatten()
+    for start in range(0, len(crowded), rows):
+        some = crowded[start : start + rows]
+        exact = _unit64(query_embeddings[some.cpu().numpy()], device)
+        found = no_keys(len(some), keep, device)
+        for offset in range(0, len(passage_ids), step):
+            passages = _unit64(passage_embeddings[offset : offset + step], device)
+            _take(found, (exact @ passages.T).float(), low_keys[offset : offset + step])
+        best[some] = found
+    return best
+
+
+def _coarse_dtype(device: str) -> torch.dtype:
+    """Choose bfloat16 where the processor multiplies it natively, several times faster than float32."""
+    import torch  # noqa: PLC0415
+
+    kind = torch.device(device).type
+    return torch.bfloat16 if kind == "cpu" and native_bf16(kind) else torch.float32
+
+
+def _margin(query_error: float, passage_error: float, dimensions: int, device: str) -> float:
+    """Bound how far a product of rounded unit vectors is from their cosine, before it is rounded itself.
+
+    With q + a and p + b the rounded vectors, (q + a)(p + b) - qp = (q + a)b + ap, by Cauchy and Schwarz at most
+    |q + a||b| + |a||p|. To that comes the float32 arithmetic of lengths and sums of d products, each partial
+    sum about 1 at most: four times the textbook's d * 2**-24, as libraries sum in orders of their own. Off the
+    CPU, inputs may further be cut to TF32's 11 bits.
+    """
+    cutting = 0.0 if device == "cpu" else 2.0**-9
+    return 1.01 * (query_error + passage_error) + (dimensions + 16) * 2.0**-22 + cutting
+
+
+def _cosines(query_embeddings: Embeddings, passage_embeddings: Embeddings, query: Tensor, passage: Tensor) -> Tensor:
+    """Score pairs in full: float64 cosines rounded to float32, of shape (pairs,)."""
+    import torch  # noqa: PLC0415
+
+    device = str(query.device)
+    queries = _unit64(query_embeddings, device)
+    scores = torch.empty(len(query), dtype=torch.float32, device=device)
+    order = passage.argsort()  # to walk a memory map once, front to back
+    for start in range(0, len(order), _PAIRS):
+        pairs = order[start : start + _PAIRS]
+        rows, place = np.unique(passage[pairs].cpu().numpy(), return_inverse=True)
+        passages = _unit64(passage_embeddings[rows], device)
+        scores[pairs] = queries[query[pairs]].mul_(passages[torch.from_numpy(place).to(device)]).sum(1).float()
+    return scores
+
+
+def _unit64(embeddings: Embeddings, device: str) -> Tensor:
+    """Copy rows, already checked, to the device in float64 and give them length 1."""
+    import torch  # noqa: PLC0415
+
+    rows = torch.from_numpy(np.array(embeddings, dtype=np.float64, order="C")).to(device)
+    return rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min_(_LENGTH_EPSILON))
+
+
+def _take(best: Tensor, scores: Tensor, low_keys: Tensor) -> None:
+    """Merge full scores of shape (queries, passages) into the queries' best keys."""
+    import torch  # noqa: PLC0415
+
+    keep = best.shape[1]
+    rows = max(1, _BLOCK_SCORES // scores.shape[1])
+    for start in range(0, len(best), rows):
+        kept, block = best[start : start + rows], scores[start : start + rows]
+        lowest = torch.where(kept[:, -1] == NO_KEY, -torch.inf, scores_of(kept[:, -1]))
+        if block.shape[1] >= keep:
+            lowest = lowest.maximum(block.topk(keep, dim=1, sorted=False).values.amin(1))
+        query, passage = (block >= lowest[:, None]).nonzero(as_tuple=True)
+        merge(kept, query, pack(block[query, passage], low_keys[passage]))

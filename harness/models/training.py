@@ -1,0 +1,188 @@
+"""Training runs the manifest's recipe on SentenceTransformerTrainer, seeded, resumable, and stops at a NaN."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.core.files import hash_file, write_atomically
+from harness.errors import TrainingError
+from harness.experiment.manifest import Training
+from harness.models.checkpoints import Snapshot, find_snapshot, prune_snapshots, seal_snapshot
+from harness.models.device import native_bf16, seed_everything, synchronize
+from harness.models.encoder import load_model
+from harness.records.record import LossPoint, TrainingLog
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Precision = Literal["fp16", "bf16", "fp32"]
+# Step, number of steps, loss and seconds left.
+StepProgress = Callable[[int, int, float, float], None]
+EvaluateModel = Callable[["SentenceTransformer"], Mapping[str, float]]
+
+MODEL_FOLDER = "model"
+LOG_FOLDER = "tensorboard"
+LOG_FILE = "training.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model: its folder, what training logged, and the seconds it took over all attempts."""
+
+    folder: Path
+    log: TrainingLog
+    seconds: float
+
+
+def choose_precision(recipe: Training, device: str, wanted: str | None = None) -> Precision:
+    """Say in which precision training runs on a device: as the manifest states, or as the user insists.
+
+    On a CPU bf16 needs native bf16 instructions; without them it would be slower than fp32 and is not used.
+
+    Raises:
+        TrainingError: an unknown precision, or fp16 on a CPU.
+    """
+    cuda = device.startswith("cuda")
+    precision = wanted or (recipe.precision.cuda if cuda else recipe.precision.cpu)
+    if precision not in {"fp16", "bf16", "fp32"}:
+        raise TrainingError(f"precision is {precision!r}, expected fp16, bf16 or fp32")
+    if precision == "fp16" and not cuda:
+        raise TrainingError(f"precision fp16 needs a GPU; the device is {device!r}")
+    if precision == "bf16" and not native_bf16(device):
+        return "fp32"
+    return precision  # type: ignore[return-value]  # one of the three, as checked above
+
+
+def train_model(
+    base: Path,
+    columns: Mapping[str, Sequence[str]],
+    recipe: Training,
+    *,
+    seed: int,
+    device: str,
+    precision: Precision,
+    target: Path,
+    scratch: Path,
+    progress: StepProgress | None = None,
+    evaluate: EvaluateModel | None = None,
+    trackers: Sequence[str] = (),
+) -> Checkpoint:
+    """Fine-tune a model and save it below ``target``.
+
+    Args:
+        base: folder of the model to start from.
+        columns: name -> texts, all of one length, in the order in which the loss gets them; the order of rows matters,
+            since the sampler draws from it by the seed.
+        recipe: the manifest's recipe.
+        seed: decides dropout and batches.
+        device: ``cpu`` or ``cuda:0``.
+        precision: of the training arithmetic; weights stay fp32.
+        target: an empty folder for the model, its log and its TensorBoard events.
+        scratch: folder for checkpoints; training goes on from one that a killed process left there.
+        progress: told after every step.
+        trackers: those of the trainer that are told beside TensorBoard, as ``wandb``.
+        evaluate: asked every ``evaluation_steps`` for the values of the model so far.
+
+    Raises:
+        TrainingError: the loss is not finite (names step and batch).
+        StoreError: the disk takes no checkpoint or model.
+    """
+    from datasets import Dataset  # noqa: PLC0415 - heavy
+    from transformers import PrinterCallback  # noqa: PLC0415 - heavy
+
+    from harness.models.trainer import (  # noqa: PLC0415 - heavy
+        RecipeTrainer,
+        deterministic_algorithms,
+        make_arguments,
+        make_callbacks,
+        storage_errors,
+    )
+
+    seed_everything(seed)
+    model = load_model(base, device=device)
+    table = Dataset.from_dict({name: list(texts) for name, texts in columns.items()})
+    checkpoints = scratch / "checkpoints"
+    newest = find_snapshot(checkpoints)
+    clock = _Clock(newest)
+    resumes = _count_resumes(scratch / "resumes", resumed=newest is not None)
+
+    def keep(written: Path, batches: tuple[str, ...]) -> None:
+        target = checkpoints / written.name
+        seal_snapshot(written, target, seconds=clock.read(), batches=batches)
+        prune_snapshots(checkpoints, recipe.checkpoints_kept)
+
+    trainer = RecipeTrainer(
+        model=model,
+        args=make_arguments(
+            recipe, seed=seed, device=device, precision=precision, output=scratch / "trainer", trackers=trackers
+        ),
+        train_dataset=table,
+        recipe=recipe,
+        precision=precision,
+        evaluate_model=evaluate,
+        keep=keep,
+        batches=() if newest is None else newest.seal.batches,
+        callbacks=make_callbacks(scratch / LOG_FOLDER, progress=progress),
+    )
+    trainer.remove_callback(PrinterCallback)
+    clock.start()
+    with deterministic_algorithms() as nondeterministic:
+        trainer.train(resume_from_checkpoint=None if newest is None else str(newest.folder))
+    synchronize(device)
+    seconds = clock.read()
+    with storage_errors(target):
+        model.save_pretrained(str(target / MODEL_FOLDER), create_model_card=False, safe_serialization=True)
+        _copy_events(scratch / LOG_FOLDER, target / LOG_FOLDER)
+    log = TrainingLog(
+        precision=precision,
+        steps=trainer.state.global_step,
+        loss=tuple(_list_loss(trainer.state.log_history)),
+        resumes=resumes,
+        batches=trainer.batches,
+        nondeterministic=tuple(nondeterministic),
+        weights_sha256=hash_file(target / MODEL_FOLDER / "model.safetensors"),
+    )
+    write_atomically(target / LOG_FILE, log.model_dump_json(indent=1).encode())
+    return Checkpoint(target / MODEL_FOLDER, log, seconds)
+
+
+class _Clock:
+    """Counts training seconds over all attempts; what an attempt did after its last checkpoint is not kept."""
+
+    def __init__(self, newest: Snapshot | None) -> None:
+        self.before = 0.0 if newest is None else newest.seal.seconds
+        self.started = 0.0
+
+    def start(self) -> None:
+        self.started = time.perf_counter()
+
+    def read(self) -> float:
+        return self.before + time.perf_counter() - self.started
+
+
+def _count_resumes(path: Path, *, resumed: bool) -> int:
+    """Count this start if it goes on from a checkpoint; kept apart from checkpoints, since one can serve twice."""
+    before = int(path.read_text(encoding="utf-8")) if path.is_file() else 0
+    if resumed:
+        write_atomically(path, f"{before + 1}".encode())
+    return before + resumed
+
+
+def _copy_events(source: Path, target: Path) -> None:
+    """Copy TensorBoard's files under names that do not say the machine's."""
+    target.mkdir()
+    for number, path in enumerate(sorted(source.glob("events.out.tfevents.*"))):
+        shutil.copyfile(path, target / f"events.out.tfevents.{number}")
+
+
+def _list_loss(history: Sequence[Mapping[str, Any]]) -> list[LossPoint]:
+    return [
+        LossPoint(step=entry["step"], loss=entry["loss"], learning_rate=entry["learning_rate"])
+        for entry in history
+        if "loss" in entry
+    ]

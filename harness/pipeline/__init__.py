@@ -1,0 +1,1 @@
+"""A trial from sources to record: prepare, baseline, train, evaluate."""

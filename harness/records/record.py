@@ -1,0 +1,200 @@
+"""A record is a trial's stored outcome: one JSON file, versioned, finite, enough to judge it without a GPU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from harness.core.files import write_atomically
+from harness.core.schema import Digest, Frozen, decode_json, format_json, read_text
+from harness.errors import RecordError
+from harness.experiment.lock import ResolvedSource
+from harness.experiment.manifest import Experiment
+from harness.experiment.trial import Trial
+from harness.records.environment import Environment
+
+SCHEMA_VERSION = 1
+RECORD_LIMIT_BYTES = 64 * 2**20
+# Paths of a record's files stay below the results folder, whoever wrote the record.
+RELATIVE_PATH = r"^(?:[A-Za-z0-9][A-Za-z0-9_.=-]*/)*[A-Za-z0-9][A-Za-z0-9_.=-]*$"
+
+StageName = Literal["prepare", "baseline", "train", "evaluate"]
+Seconds = Annotated[float, Field(ge=0)]
+Bytes = Annotated[int, Field(ge=0)]
+
+
+class StageCost(Frozen):
+    """What a stage took when it was done; ``cached`` says that this was earlier, by the harness at ``commit``."""
+
+    seconds: Seconds
+    cached: bool
+    peak_memory_bytes: Bytes
+    peak_device_memory_bytes: Bytes | None
+    key: Digest
+    output_digest: Digest
+    commit: str | None
+
+
+class DataSummary(Frozen):
+    """The prepared data in numbers."""
+
+    digest: Digest
+    train_pairs: int
+    queries: int
+    passages: int
+    duplicate_passages: int
+    best_reachable_mrr: Annotated[float, Field(ge=0, le=1)]
+
+
+class LossPoint(Frozen):
+    """The mean training loss over the steps since the last point."""
+
+    step: int
+    loss: float
+    learning_rate: float
+
+
+class TrainingLog(Frozen):
+    """How training went.
+
+    ``loss`` is the curve, ``resumes`` how often training went on from a checkpoint, ``batches`` a short hash of every
+    step's batch (of its token ids, column by column), ``nondeterministic`` the operators that have no algorithm on the
+    device that gives the same bits every time.
+    """
+
+    precision: Literal["fp16", "bf16", "fp32"]
+    steps: int
+    loss: tuple[LossPoint, ...]
+    resumes: int
+    batches: tuple[str, ...] = ()
+    nondeterministic: tuple[str, ...] = ()
+    weights_sha256: Digest
+
+
+class Artifact(Frozen):
+    """A file below the results folder."""
+
+    path: Annotated[str, Field(pattern=RELATIVE_PATH)]
+    sha256: Digest
+
+
+class Record(Frozen):
+    """A trial's outcome.
+
+    ``per_query`` holds, for each measure, one value per entry of ``query_ids``, in that order; ``values`` their
+    means. ``embeddings_sha256`` is that of all embeddings in their file. ``texts`` are those
+    of queries and passages, where they are few enough to be published.
+    """
+
+    schema_version: Literal[1]
+    trial: Trial
+    created: str
+    experiment: Experiment
+    experiment_digest: Digest
+    device: str
+    device_name: str
+    environment: Environment
+    sources: dict[Literal["data", "model"], ResolvedSource]
+    data: DataSummary
+    stages: dict[StageName, StageCost]
+    training: TrainingLog | None
+    training_cost_usd: float | None
+    truncated_texts: int
+    embeddings_sha256: Digest | None = None
+    values: dict[str, float]
+    query_ids: tuple[str, ...]
+    per_query: dict[str, tuple[float, ...]]
+    run: Artifact
+    qrels: Artifact
+    texts: Artifact | None = None
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Self:
+        if set(self.values) != set(self.per_query):
+            raise ValueError("values and per_query must hold the same measures")
+        for measure, values in self.per_query.items():
+            if len(values) != len(self.query_ids):
+                raise ValueError(f"per_query[{measure!r}] has {len(values)} values for {len(self.query_ids)} queries")
+        if (self.training is None) != (self.trial.variant == "baseline"):
+            raise ValueError("a finetuned trial has a training log and a baseline has none")
+        return self
+
+    @property
+    def place(self) -> str:
+        """The record's own path below the results folder."""
+        return f"records/{self.trial.experiment}/{self.trial.stem}.json"
+
+
+def read_record(path: Path) -> Record:
+    """Parse one record, migrating what an older version wrote.
+
+    Raises:
+        RecordError: naming the file and what is wrong with it.
+    """
+    return parse_record(read_text(path, limit_bytes=RECORD_LIMIT_BYTES, error=RecordError), place=str(path))
+
+
+def parse_record(text: str, *, place: str) -> Record:
+    """Parse a record's text, migrating what an older version wrote; ``place`` is what messages name.
+
+    Raises:
+        RecordError: naming the place and what is wrong with it.
+    """
+    if f'"schema_version": {SCHEMA_VERSION},' not in text[:64]:
+        text = _migrate(text, place=place)
+    return decode_json(Record, text, place=place, error=RecordError)
+
+
+def read_records(folder: Path) -> tuple[Record, ...]:
+    """Parse every record of a folder, sorted by file name.
+
+    Raises:
+        RecordError: the folder is absent, or one of the records is broken.
+    """
+    if not folder.is_dir():
+        raise RecordError(f"{folder}: no such folder of records")
+    return tuple(read_record(path) for path in sorted(folder.glob("*.json")))
+
+
+def write_record(record: Record, results: Path) -> Path:
+    """Write a record below the results folder, whole or not at all, and return its path.
+
+    Raises:
+        RecordError: the disk refuses.
+    """
+    path = results / record.place
+    text = format_json(record.model_dump(mode="json")) + "\n"
+    try:
+        write_atomically(path, text.encode())
+    except OSError as cause:
+        raise RecordError(f"{path}: the record cannot be written: {cause.strerror or cause}") from cause
+    return path
+
+
+def _migrate(text: str, *, place: str) -> str:
+    """Bring an older record's text to the present version, one version at a time."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as cause:
+        raise RecordError(f"{place}: not valid JSON: {cause}") from cause
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    # Asked of the type, since `true` equals 1 and a list cannot be looked up.
+    known = type(version) is int
+    if known and version == SCHEMA_VERSION:
+        return text
+    steps = dict(_list_migrations())
+    while known and version in steps:
+        data = steps[version](data)
+        version = data["schema_version"]
+    if not known or version != SCHEMA_VERSION:
+        raise RecordError(f"{place}: schema_version {version!r}; this harness reads up to {SCHEMA_VERSION}")
+    return json.dumps(data)
+
+
+def _list_migrations() -> Iterator[tuple[int, Callable[[dict[str, Any]], dict[str, Any]]]]:
+    """Yield (version, function to the next version); version 1 is the first, so there are none yet."""
+    yield from ()

@@ -1,0 +1,73 @@
+"""A shelf holds one experiment's records by model and variant, checked to belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.errors import RecordError
+from harness.experiment.manifest import Experiment, Variant
+from harness.records.record import Record
+
+
+class Shelf:
+    """Records by model and variant, of one experiment, recipe and data.
+
+    Raises:
+        RecordError: on construction: two records of one trial, or one of another experiment, recipe or data.
+    """
+
+    def __init__(self, experiment: Experiment, records: Sequence[Record]) -> None:
+        self.experiment = experiment
+        self._records: dict[tuple[str, Variant], dict[int | None, Record]] = {}
+        for record in records:
+            trial = record.trial
+            self._check(record, records[0])
+            seeds = self._records.setdefault((trial.model, trial.variant), {})
+            if trial.seed in seeds:
+                raise RecordError(f"{trial.id}: two records of this trial, expected one")
+            seeds[trial.seed] = record
+
+    def _check(self, record: Record, first: Record) -> None:
+        experiment, trial = self.experiment, record.trial
+        if trial.experiment != experiment.name:
+            raise RecordError(f"{trial.id}: a record of {trial.experiment!r}, expected {experiment.name!r}")
+        if trial.model not in {model.name for model in experiment.models}:
+            raise RecordError(f"{trial.id}: the manifest has no model {trial.model!r}")
+        for part in ("data", "training") if trial.variant == "finetuned" else ("data",):
+            if getattr(record.experiment, part) != getattr(experiment, part):
+                raise RecordError(f"{trial.id}: recorded under another [{part}] than the manifest's: run it again")
+        if record.experiment.model(trial.model).source != experiment.model(trial.model).source:
+            raise RecordError(f"{trial.id}: recorded with another source of the model than the manifest's")
+        if (record.data.digest, record.query_ids) != (first.data.digest, first.query_ids):
+            raise RecordError(
+                f"{trial.id}: data {record.data.digest[:12]}, expected {first.data.digest[:12]} as in {first.trial.id}"
+            )
+
+    def select(self, model: str, variant: Variant) -> tuple[Record, ...]:
+        """Return the records of a model and variant in the order of their seeds."""
+        found = self._records.get((model, variant), {})
+        return tuple(found[seed] for seed in sorted(found, key=lambda seed: -1 if seed is None else seed))
+
+    def find_missing(self, model: str, variant: Variant) -> tuple[str, ...]:
+        """Name the trials of a model and variant that the manifest expects and that have no record."""
+        expected: Sequence[int | None] = [None] if variant == "baseline" else self.experiment.seeds
+        found = self._records.get((model, variant), {})
+        stem = f"{self.experiment.name}/{model}/{variant}"
+        return tuple(stem if seed is None else f"{stem}/seed={seed}" for seed in expected if seed not in found)
+
+
+def list_values(records: Sequence[Record], measure: str) -> tuple[float, ...]:
+    """Return each record's value of a measure.
+
+    Raises:
+        RecordError: a record lacks the measure.
+    """
+    for record in records:
+        if measure not in record.values:
+            raise RecordError(f"{record.trial.id}: the record has no {measure!r}")
+    return tuple(record.values[measure] for record in records)
+
+
+def list_seeds(records: Sequence[Record]) -> tuple[int, ...]:
+    """Return the seeds of records; a baseline has none."""
+    return tuple(record.trial.seed for record in records if record.trial.seed is not None)

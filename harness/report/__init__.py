@@ -1,0 +1,1 @@
+"""One document, many renderers, and the experiment's own report."""

@@ -1,0 +1,150 @@
+"""The report of an experiment: its records and their verdicts put into the sections that every face shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.analysis.change import ROUNDS
+from harness.analysis.redundant_measures import Dispute, find_disputes, find_repeats
+from harness.analysis.verdict import Judgement, judge
+from harness.errors import RecordError
+from harness.experiment.manifest import Experiment
+from harness.records.artifacts import Evidence
+from harness.records.history import Snapshot
+from harness.records.record import Record
+from harness.records.record_set import Shelf
+from harness.report.assessment import Assessment, count_verdicts
+from harness.report.document import Case, Finding, Report, Section
+from harness.report.figures import draw_changes, draw_history, draw_losses, draw_stages, draw_values
+from harness.report.findings import list_findings, name_cell, review_claim, review_threshold
+from harness.report.run_tables import list_commands, list_costs, list_data, list_environments, sort_records
+from harness.report.summary_tables import list_decisions, list_thresholds, summarise_values
+from harness.report.value_tables import list_changes, list_effects, list_values
+from harness.report.worst_queries import list_worst_queries
+
+
+def build_report(
+    records: Sequence[Record],
+    *,
+    evidence: Evidence | None = None,
+    history: Sequence[Snapshot] = (),
+    rounds: int = ROUNDS,
+) -> Report:
+    """Say what the records of one experiment say.
+
+    Args:
+        records: at least one, all of one experiment.
+        evidence: the records' runs and texts, from which the worst queries are shown; None leaves them out.
+        history: accepted records by commit, oldest first.
+        rounds: sign patterns of the randomization test.
+
+    Raises:
+        RecordError: no records, records of several experiments, recipes or data, or broken evidence.
+        DataError: a run or qrels file breaks a rule.
+    """
+    experiment = find_experiment(records)
+    shelf = Shelf(experiment, records)
+    repeats = find_repeats(records, experiment.evaluation.measures)
+    judgement = judge(experiment, records, rounds=rounds)
+    found = Assessment(shelf, judgement, repeats)
+    disputes = find_disputes(experiment, repeats)
+    sections = [summarise_values(found), list_thresholds(found)]
+    for model in experiment.models:
+        section = list_values(found, model.name)
+        sections.append(Section(section.heading, (*section.blocks, *draw_values(found, model.name))))
+    sections += [list_decisions(found), list_effects(found)]
+    changes = list_changes(found)
+    sections.append(Section(changes.heading, (*changes.blocks, *draw_changes(found))))
+    sections.append(Section("Training", tuple(draw_losses(records))))
+    if evidence is not None:
+        sections += [list_worst_queries(shelf, model.name, evidence) for model in experiment.models]
+    costs = list_costs(records)
+    sections.append(Section(costs.heading, (*costs.blocks, *draw_stages(records))))
+    sections.append(Section("Over time", tuple(draw_history(found, history))))
+    sections += [list_data(records, experiment), list_environments(records), list_commands(records, experiment)]
+    published = experiment.published
+    source = () if published is None else (f"Published: {published.title}, {published.date}.",)
+    mark = None
+    if judgement.not_comparable:
+        mark = (
+            f"These values were obtained on {judgement.not_comparable}. They stand beside the published ones for "
+            "orientation and cannot be compared with them cell by cell."
+        )
+    return Report(
+        name=experiment.name,
+        title=experiment.title,
+        lead=(" ".join(experiment.summary.split()), *source),
+        mark=mark,
+        verdicts=", ".join(f"{count} {word}" for word, count in count_verdicts(judgement)),
+        findings=list_findings(judgement, disputes),
+        sections=tuple(section for section in sections if section.blocks),
+        cases=(*_list_trials(records), *_list_verdicts(judgement, disputes)),
+    )
+
+
+def find_experiment(records: Sequence[Record]) -> Experiment:
+    """Return the experiment that all records belong to, with the models and seeds of all.
+
+    Raises:
+        RecordError: no records, or those of several experiments.
+    """
+    if not records:
+        raise RecordError("there are no records to report on")
+    names = sorted({record.trial.experiment for record in records})
+    if len(names) > 1:
+        raise RecordError(f"records of several experiments: {', '.join(names)}")
+    # Each record holds the manifest narrowed to what was run then; the fullest one knows every model and claim.
+    return max(
+        (record.experiment for record in sorted(records, key=lambda record: record.created, reverse=True)),
+        key=lambda found: (len(found.models), len(found.seeds)),
+    )
+
+
+def _list_trials(records: Sequence[Record]) -> list[Case]:
+    """List every trial with all its numbers as properties."""
+    cases = []
+    for record in sort_records(records):
+        properties = [(measure, repr(value)) for measure, value in record.values.items()]
+        for stage, cost in record.stages.items():
+            properties += [
+                (f"{stage}_seconds", repr(cost.seconds)),
+                (f"{stage}_peak_memory_bytes", str(cost.peak_memory_bytes)),
+            ]
+            if cost.peak_device_memory_bytes is not None:
+                properties.append((f"{stage}_peak_device_memory_bytes", str(cost.peak_device_memory_bytes)))
+        if record.training_cost_usd is not None:
+            properties.append(("training_cost_usd", repr(record.training_cost_usd)))
+        properties += [("device", record.device_name), ("machine", record.environment.fingerprint)]
+        seconds = sum(cost.seconds for cost in record.stages.values())
+        cases.append(Case("trial", record.trial.id, seconds, tuple(properties)))
+    return cases
+
+
+def _list_verdicts(judgement: Judgement, disputes: Sequence[Dispute]) -> list[Case]:
+    """List every claim and threshold with its verdict."""
+    cases = []
+    for claim in judgement.claims:
+        properties = [("published", claim.printed), ("source", claim.source), ("verdict", str(claim.verdict))]
+        if claim.mean is not None:
+            properties.append(("mean", repr(claim.mean)))
+        if claim.interval is not None:
+            properties += [("interval_low", repr(claim.interval.low)), ("interval_high", repr(claim.interval.high))]
+        properties += [("seeds", ",".join(map(str, claim.seeds))), ("comparable", str(claim.comparable).lower())]
+        name = f"{judgement.experiment.name}/{name_cell(claim.model, claim.variant)}/{claim.measure} ({claim.source})"
+        finding = review_claim(claim, judgement, disputes)
+        cases.append(Case("claim", name, 0.0, tuple(properties), _word_failure(finding, claim.missing)))
+    for verdict in judgement.thresholds:
+        bound, outcome = verdict.threshold, verdict.outcome
+        properties = [("above", repr(bound.above))]
+        if outcome is not None:
+            properties += [("mean", repr(outcome.mean)), ("lower_bound", repr(outcome.lower_bound))]
+        name = f"{judgement.experiment.name}/{name_cell(bound.model, bound.variant)}/{bound.measure}"
+        failure = _word_failure(review_threshold(verdict), verdict.missing)
+        cases.append(Case("threshold", name, 0.0, tuple(properties), failure))
+    return cases
+
+
+def _word_failure(finding: Finding | None, missing: Sequence[str]) -> str | None:
+    if finding is not None and finding.level == "error":
+        return finding.text
+    return f"there is no record of {', '.join(missing)}" if missing else None

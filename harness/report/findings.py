@@ -1,0 +1,154 @@
+"""Findings are what a reader of verdicts must not miss, and the rule for what fails a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.analysis.equivalence import Verdict
+from harness.analysis.redundant_measures import Dispute
+from harness.analysis.verdict import ClaimVerdict, Judgement, Plan, ThresholdVerdict
+from harness.core.text import format_seconds
+from harness.report.document import Finding, Level, order_findings
+
+SHOWN_DECIMALS = 4
+SHOWN_TOGETHER = 8
+
+
+def list_findings(
+    judgement: Judgement, disputes: Sequence[Dispute] = (), *, most: int | None = SHOWN_TOGETHER
+) -> tuple[Finding, ...]:
+    """List what verdicts ask a reader to look at, errors first, claims of one cell and verdict together.
+
+    An error fails the run: a trial without record, a threshold not met, a claim found different, differing or not
+    reproduced. A warning does not: a claim that is still inconclusive or is exceeded, a threshold that one seed
+    cannot decide, and a claim that contradicts another of the same publication which does stand, since no run can
+    meet both. Claims of data marked as not comparable are never more than a notice.
+
+    Args:
+        judgement: the verdicts.
+        disputes: printed values that contradict each other.
+        most: how many claims one finding spells out; None for all.
+    """
+    found = [*_list_missing(judgement)]
+    found += [finding for verdict in judgement.thresholds if (finding := review_threshold(verdict)) is not None]
+    found += _join(
+        [finding for claim in judgement.claims if (finding := review_claim(claim, judgement, disputes))], most
+    )
+    if judgement.not_comparable:
+        text = f"{judgement.not_comparable}: published values are shown for orientation, none is asserted"
+        found.append(Finding("notice", "not comparable", text))
+    found += _join([Finding("notice", "contradiction", text, cell) for cell, text in _word_disputes(disputes)], most)
+    return order_findings(found)
+
+
+def review_claim(claim: ClaimVerdict, judgement: Judgement, disputes: Sequence[Dispute] = ()) -> Finding | None:
+    """Return what is to be said of one claim, or None where it stands, cannot be compared or was not measured."""
+    if claim.mean is None or claim.verdict is None or claim.stands or not claim.comparable:
+        return None
+    level: Level = "warning"
+    title = str(claim.verdict)
+    if claim.verdict is Verdict.EXCEEDS:
+        title += ", which can mean that test data leaked into training"
+    elif _is_settled_otherwise(claim, judgement, disputes):
+        title += ", but the publication contradicts itself here and its other value stands"
+    elif claim.verdict is not Verdict.INCONCLUSIVE:
+        level = "error"
+    interval = "" if claim.interval is None else f" ({claim.interval.low:.4f} to {claim.interval.high:.4f})"
+    text = (
+        f"{claim.measure} {claim.mean:.4f}{interval}, published {shorten(claim.printed)} ({cut_source(claim.source)})"
+    )
+    return Finding(level, title, text, name_cell(claim.model, claim.variant))
+
+
+def review_threshold(verdict: ThresholdVerdict) -> Finding | None:
+    """Return what is to be said of one threshold, or None where it is met or nothing was measured."""
+    bound, outcome = verdict.threshold, verdict.outcome
+    if outcome is None or outcome.met:
+        return None
+    low = "" if outcome.lower_bound is None else f", lower {outcome.level:.0%} bound {outcome.lower_bound:.4f}"
+    missed = outcome.met is False
+    return Finding(
+        "error" if missed else "warning",
+        "threshold not met" if missed else "threshold undecided",
+        f"{bound.measure} must be above {bound.above:g}: mean {outcome.mean:.4f}{low}: {outcome.reason}",
+        name_cell(bound.model, bound.variant),
+    )
+
+
+def shorten(printed: str) -> str:
+    """Return a printed value as it stands, or with four decimals where it has many more."""
+    decimals = printed.partition(".")[2]
+    return f"{float(printed):.{SHOWN_DECIMALS}f}" if len(decimals) > SHOWN_DECIMALS + 2 else printed
+
+
+def cut_source(source: str) -> str:
+    """Return a source's first words, up to the first comma."""
+    return source.partition(",")[0].strip()[:20] or "source"
+
+
+def name_cell(model: str, variant: str) -> str:
+    """Return the name of a model and variant as findings give it."""
+    return f"{model}/{variant}"
+
+
+def describe_plan(plan: Plan) -> str:
+    """Say how many further seeds would decide a claim, and what they would cost."""
+    if plan.further_seeds is None:
+        return plan.reason
+    costs = []
+    if plan.seconds is not None:
+        costs.append(format_seconds(plan.seconds))
+    if plan.cost_usd is not None:
+        costs.append(f"{plan.cost_usd:.2f} USD")
+    price = f" ({', '.join(costs)})" if costs else ""
+    return f"{plan.further_seeds} more{price}"
+
+
+def _join(findings: Sequence[Finding], most: int | None) -> Iterator[Finding]:
+    """Put findings of one level, title and cell into one, in the order of their first."""
+    texts: dict[tuple[Level, str, str | None], list[str]] = {}
+    for finding in findings:
+        texts.setdefault((finding.level, finding.title, finding.cell), []).append(finding.text)
+    for (level, title, cell), parts in texts.items():
+        shown = parts if most is None or len(parts) <= most else [*parts[:most], f"and {len(parts) - most} more"]
+        yield Finding(level, title, "; ".join(shown), cell)
+
+
+def _word_disputes(disputes: Sequence[Dispute]) -> Iterator[tuple[str, str]]:
+    """Yield (cell, text) per printed value that others contradict."""
+    against: dict[tuple[str, tuple[str, str, str]], list[str]] = {}
+    for dispute in disputes:
+        measure, source, printed = dispute.second
+        rivals = against.setdefault((name_cell(dispute.model, dispute.variant), dispute.first), [])
+        rivals.append(f"{measure} = {shorten(printed)} ({cut_source(source)})")
+    for (cell, (measure, source, printed)), rivals in against.items():
+        yield cell, f"{measure} = {shorten(printed)} ({cut_source(source)}) against {', '.join(rivals)}"
+
+
+def _list_missing(judgement: Judgement) -> Iterator[Finding]:
+    missing = {
+        (name_cell(claim.model, claim.variant), trial) for claim in judgement.claims for trial in claim.missing
+    } | {
+        (name_cell(verdict.threshold.model, verdict.threshold.variant), trial)
+        for verdict in judgement.thresholds
+        for trial in verdict.missing
+    }
+    for cell, trial in sorted(missing):
+        yield Finding("error", "missing record", f"there is no record of {trial}", cell)
+
+
+def _is_settled_otherwise(claim: ClaimVerdict, judgement: Judgement, disputes: Sequence[Dispute]) -> bool:
+    """Say whether the publication itself prints another value for this, and that one stands."""
+    key = (claim.measure, claim.source, claim.printed)
+    rivals = {
+        other
+        for dispute in disputes
+        if (dispute.model, dispute.variant) == (claim.model, claim.variant)
+        for one, other in ((dispute.first, dispute.second), (dispute.second, dispute.first))
+        if one == key
+    }
+    return any(
+        other.stands and (other.measure, other.source, other.printed) in rivals
+        for other in judgement.claims
+        if (other.model, other.variant) == (claim.model, claim.variant)
+    )

@@ -1,0 +1,121 @@
+"""The tables of facts: time, memory and cost, the data, the machines, and the command that obtains it all again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.core.text import format_seconds
+from harness.experiment.manifest import Experiment
+from harness.records.record import Record
+from harness.report.document import Command, Paragraph, Section, Table
+
+GIBIBYTE = 2**30
+STAGES = ("prepare", "baseline", "train", "evaluate")
+
+
+def list_costs(records: Sequence[Record]) -> Section:
+    """Say what each trial took."""
+    columns = ("trial", *STAGES, "peak memory", "peak GPU memory", "training cost")
+    rows = []
+    for record in sort_records(records):
+        device = [cost.peak_device_memory_bytes for cost in record.stages.values() if cost.peak_device_memory_bytes]
+        seconds = {str(stage): format_seconds(cost.seconds) for stage, cost in record.stages.items()}
+        rows.append(
+            (
+                name_trial(record),
+                *(seconds.get(stage, "") for stage in STAGES),
+                _format_bytes(max((cost.peak_memory_bytes for cost in record.stages.values()), default=0)),
+                _format_bytes(max(device)) if device else "",
+                "" if record.training_cost_usd is None else f"{record.training_cost_usd:.4f} USD",
+            )
+        )
+    used = [index for index in range(len(columns)) if any(row[index] for row in rows)]
+    table = Table(tuple(columns[index] for index in used), tuple(tuple(row[index] for index in used) for row in rows))
+    blocks: list[Paragraph | Table] = [
+        Paragraph("Seconds are wall time of the stage when it was done, with the device synchronised."),
+        table,
+    ]
+    published = records[0].experiment.published
+    if published is not None and published.training_seconds is not None:
+        where = f" on {published.hardware}" if published.hardware else ""
+        blocks.append(Paragraph(f"Published: {format_seconds(published.training_seconds)} of training{where}."))
+    resumed = [record.trial.id for record in records if record.training and record.training.resumes]
+    if resumed:
+        names = ", ".join(sorted(resumed))
+        blocks.append(Paragraph(f"Training went on from a checkpoint after an interruption in: {names}."))
+    return Section("Time, memory and cost", tuple(blocks))
+
+
+def list_data(records: Sequence[Record], experiment: Experiment) -> Section:
+    """Say what data the values were obtained on."""
+    tables = []
+    for digest in sorted({record.data.digest for record in records}):
+        same = [record for record in sort_records(records) if record.data.digest == digest]
+        data = same[0].data
+        source = same[0].sources.get("data")
+        rows = (
+            ("source", source.origin if source else "unknown"),
+            ("training pairs", f"{data.train_pairs}"),
+            ("queries", f"{data.queries}"),
+            ("passages", f"{data.passages}"),
+            ("passages that repeat the text of another", f"{data.duplicate_passages}"),
+            ("best mrr@10 that these repeats leave possible", f"{data.best_reachable_mrr:.4f}"),
+            ("texts longer than the model reads", f"{max(record.truncated_texts for record in same)}"),
+            ("digest of the prepared data", digest[:16]),
+        )
+        tables.append(Table(("what", "value"), rows))
+    note = (Paragraph(" ".join(experiment.attribution.split())),) if experiment.attribution else ()
+    return Section("Data", (*tables, *note))
+
+
+def list_environments(records: Sequence[Record]) -> Section:
+    """Say where the values were obtained."""
+    tables = []
+    for fingerprint in sorted({record.environment.fingerprint for record in records}):
+        same = [record for record in sort_records(records) if record.environment.fingerprint == fingerprint]
+        found = same[0].environment
+        gpus = ", ".join(f"{gpu.name} (driver {gpu.driver})" for gpu in found.gpus)
+        precisions = sorted({record.training.precision for record in same if record.training})
+        commits = sorted({_name_commit(record) for record in same})
+        rows = (
+            ("machine", fingerprint),
+            ("system", f"{found.os}, {found.architecture}"),
+            ("CPU", f"{found.cpu}, {found.cpu_count} cores, {_format_bytes(found.memory_bytes)}"),
+            ("GPU", gpus or "none"),
+            ("device used", ", ".join(sorted({record.device_name for record in same}))),
+            ("precision", f"training {', '.join(precisions) or 'none'}; evaluation fp32"),
+            ("Python", found.python),
+            ("packages", ", ".join(f"{name} {version}" for name, version in sorted(found.packages.items()))),
+            ("harness", f"{found.harness_version}, commit {', '.join(commits)}"),
+            ("written", f"{min(record.created for record in same)} to {max(record.created for record in same)}"),
+        )
+        tables.append(Table(("what", "value"), rows))
+    return Section("Environment", tuple(tables))
+
+
+def list_commands(records: Sequence[Record], experiment: Experiment) -> Section:
+    """Say how to obtain the values again."""
+    seeds = sorted({record.trial.seed for record in records if record.trial.seed is not None})
+    chosen = f" --seeds {','.join(map(str, seeds))}{',' * (len(seeds) == 1)}" if seeds else ""
+    command = f"python3 -m nox -s reproduce -- --experiment {experiment.name}{chosen}"
+    return Section("How to run it again", (Command(command),))
+
+
+def name_trial(record: Record) -> str:
+    """Name a trial within its experiment."""
+    seed = "" if record.trial.seed is None else f", seed {record.trial.seed}"
+    return f"{record.trial.model} {record.trial.variant}{seed}"
+
+
+def sort_records(records: Sequence[Record]) -> list[Record]:
+    """Order records by model, variant and seed."""
+    return sorted(records, key=lambda record: (record.trial.model, record.trial.variant, record.trial.seed or 0))
+
+
+def _name_commit(record: Record) -> str:
+    commit = (record.environment.commit or "unknown")[:12]
+    return f"{commit} with uncommitted changes" if record.environment.dirty else commit
+
+
+def _format_bytes(count: int) -> str:
+    return f"{count / GIBIBYTE:.1f} GiB"

@@ -1,0 +1,1 @@
+"""Where files come from, each held against the lock."""

@@ -1,0 +1,216 @@
+"""The hub's client, made to give up in time and to say why: limits, further tries and messages for every call."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from harness.core.text import strip_addresses
+from harness.errors import HarnessError, SourceError
+
+if TYPE_CHECKING:
+    # The HTTP library that huggingface_hub itself requires.
+    from httpx2 import Client, Request, Response
+
+Answer = TypeVar("Answer")
+
+# The client tries most calls six times itself; these are for what it gives up at once.
+TRIES = 3
+FIRST_WAIT_SECONDS = 1.0
+# What a hub may ask us to wait, over all its answers to one call.
+PATIENCE_SECONDS = 120
+# Times the client's own limit for a transfer (HF_HUB_DOWNLOAD_TIMEOUT, 10 s), since other calls have none.
+READING, WRITING = 3, 12
+# Of the disk, not of the hub: trying again does not help.
+DISK_ERRORS = frozenset({errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EROFS})
+REQUEST_TIMEOUT, TOO_MANY_REQUESTS, SERVER_ERROR = 408, 429, 500
+PROXY_VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
+REASONS = {
+    400: "the hub does not take what was sent",
+    401: "the hub does not know who asks: the repository is private or absent, or the token is wrong or missing "
+    "(set HF_TOKEN, or run: hf auth login)",
+    403: "the hub refuses: the repository is gated or this token's owner may not do this",
+    404: "the hub has no such repository, commit or file",
+    409: "the hub says that something else is in the way",
+    412: "somebody else pushed in the meantime; look at what came, then do it again",
+    429: "the hub says that too much was asked of it; wait, or set HF_TOKEN",
+}
+
+
+class AskedToWaitError(Exception):
+    """The hub asks for a longer wait than anybody should sit through."""
+
+    def __init__(self, status: int, seconds: int) -> None:
+        super().__init__(f"HTTP {status}: the hub asks to wait {seconds} s")
+        self.status, self.seconds = status, seconds
+
+
+def call_hub(
+    what: str,
+    act: Callable[[], Answer],
+    *,
+    tries: int = TRIES,
+    factor: int = READING,
+    advice: str = "",
+    error: type[HarnessError] = SourceError,
+) -> Answer:
+    """Do something with the hub's client: with time limits, again where that can help, else with a plain error.
+
+    Args:
+        what: begins every message.
+        act: the calls; done again from the start, so doing them twice must do no harm.
+        tries: 1 where the client itself tries all of it often enough.
+        factor: how patient to be with one answer: READING or WRITING.
+        advice: ends the message where the hub cannot be had at all.
+        error: the kind of error to raise.
+
+    Raises:
+        HarnessError: of type ``error``; says what went wrong and never shows an address or a token.
+    """
+    from httpx2 import HTTPError  # noqa: PLC0415 - most commands never ask the hub
+
+    for attempt in range(1, tries + 1):
+        try:
+            with _limit_client(factor):
+                return act()
+        # A connection that breaks in the middle of a file comes as an error of the HTTP library, which is no OSError;
+        # a ValueError is a malformed name, card or proxy variable.
+        except (OSError, RuntimeError, ValueError, HTTPError, AskedToWaitError) as cause:
+            if attempt == tries or not _may_pass(cause):
+                raise error(_explain(what, cause, attempt, advice)) from cause
+            wait = max(FIRST_WAIT_SECONDS * 2 ** (attempt - 1), _read_wait(cause))
+        time.sleep(wait)
+    raise AssertionError  # pragma: no cover - the last try returns or raises
+
+
+@contextmanager
+def _limit_client(factor: int) -> Iterator[None]:
+    """Have the client's calls end in time, none of which but transfers has a limit of its own."""
+    from huggingface_hub import constants, get_session, set_client_factory  # noqa: PLC0415 - see call_hub
+    from huggingface_hub.utils._http import default_client_factory  # noqa: PLC0415
+
+    seconds = float(constants.HF_HUB_DOWNLOAD_TIMEOUT * factor)
+    waited = 0
+
+    def limit(request: Request) -> None:
+        given: Mapping[str, float | None] = request.extensions.get("timeout") or {}
+        parts = ("connect", "read", "write", "pool")
+        request.extensions["timeout"] = {part: given.get(part) or seconds for part in parts}
+
+    def refuse_long_wait(response: Response) -> None:
+        nonlocal waited
+        asked = _parse_wait(response)
+        if asked is not None:
+            waited += asked
+            if waited > PATIENCE_SECONDS:
+                raise AskedToWaitError(response.status_code, asked)
+
+    def make_client() -> Client:
+        client = default_client_factory()
+        hooks = client.event_hooks
+        client.event_hooks = {
+            "request": [*hooks.get("request", []), limit],
+            "response": [*hooks.get("response", []), refuse_long_wait],
+        }
+        return client
+
+    set_client_factory(make_client)
+    try:
+        # Made at once, since a proxy variable that is no address fails here.
+        get_session()
+        yield
+    finally:
+        set_client_factory(default_client_factory)
+
+
+def _parse_wait(response: Response) -> int | None:
+    """Return how many seconds an answer asks to wait before the next try, or None."""
+    from huggingface_hub.utils._http import parse_ratelimit_headers  # noqa: PLC0415 - see call_hub
+
+    if response.status_code not in {TOO_MANY_REQUESTS, 503}:
+        return None
+    limits = parse_ratelimit_headers(response.headers)
+    if response.status_code == TOO_MANY_REQUESTS and limits is not None and limits.remaining == 0:
+        return limits.reset_in_seconds
+    asked = response.headers.get("Retry-After", "").strip()
+    return int(asked) if asked.isdigit() else None
+
+
+def _read_wait(cause: BaseException) -> float:
+    """Return how long the hub asked to wait in the answer that an error came of; 0 where it did not say."""
+    response = _find_response(cause)
+    asked = None if response is None else _parse_wait(response)
+    return 0.0 if asked is None else asked + 1.0
+
+
+def _may_pass(cause: BaseException) -> bool:
+    """Say whether the same call might do better in a moment, where the client itself has not tried often enough."""
+    from httpx2 import ProxyError, TimeoutException  # noqa: PLC0415 - see call_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
+
+    # The client waited six times for a timeout; the other is what it says after six tries, or where it may not ask.
+    if isinstance(cause, TimeoutException | LocalEntryNotFoundError):
+        return False
+    if isinstance(cause, AskedToWaitError | ValueError | ProxyError):
+        return False
+    if isinstance(cause, OSError) and cause.errno in DISK_ERRORS:
+        return False
+    response = _find_response(cause)
+    if response is None:
+        return True
+    return response.status_code >= SERVER_ERROR or response.status_code in {REQUEST_TIMEOUT, TOO_MANY_REQUESTS}
+
+
+def _find_response(cause: BaseException | None) -> Response | None:
+    """Return the hub's answer behind an error of its client, or None where there was none."""
+    while cause is not None:
+        response: Response | None = getattr(cause, "response", None)
+        if isinstance(getattr(response, "status_code", None), int):
+            return response
+        cause = cause.__cause__
+    return None
+
+
+def _explain(what: str, cause: BaseException, tries: int, advice: str) -> str:
+    """Say in a line what went wrong, told apart as far as what to do about it differs."""
+    from huggingface_hub import constants  # noqa: PLC0415 - see call_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled  # noqa: PLC0415
+
+    after = f"{tries} tries" if tries > 1 else "1 try"
+    response = _find_response(cause)
+    if isinstance(cause, AskedToWaitError):
+        reason = (
+            f"HTTP {cause.status}: the hub asks to wait {cause.seconds} s, and nobody waits longer than "
+            f"{PATIENCE_SECONDS} s here; try again later, or set HF_TOKEN for a larger allowance"
+        )
+    elif isinstance(cause, OSError) and cause.errno in DISK_ERRORS:
+        reason = f"{cause.filename or constants.HF_HUB_CACHE}: {cause.strerror}; HF_HOME moves the hub's cache"
+    elif constants.is_offline_mode() and isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled):
+        reason = f"HF_HUB_OFFLINE is set and the hub's cache does not hold this; run it once without{advice}"
+    elif isinstance(cause, json.JSONDecodeError):
+        reason = f"the answer is not the hub's: something else on the way answers in its place{_name_proxies()}{advice}"
+    elif isinstance(cause, ValueError):
+        reason = f"{strip_addresses(' '.join(str(cause).split()))}{_name_proxies()}"
+    elif response is not None:
+        status = response.status_code
+        failing = status >= SERVER_ERROR or status == TOO_MANY_REQUESTS
+        reason = f"HTTP {status}: {REASONS.get(status, 'the hub failed')} ({after}){advice if failing else ''}"
+    elif "Consistency check failed" in str(cause):
+        reason = f"a file came with another length than announced ({after}), from the hub or what stands between"
+    else:
+        # The client wraps what it met, and that says more.
+        root = cause.__cause__ or cause
+        found = strip_addresses(next(iter(str(root).splitlines()), ""))
+        reason = f"the hub cannot be reached ({after}; {type(root).__name__}: {found}){_name_proxies()}{advice}"
+    return f"{what}: {reason}"
+
+
+def _name_proxies() -> str:
+    """Name the proxy variables that are set, never what they hold: it may be a password."""
+    names = [name for upper in PROXY_VARIABLES for name in (upper, upper.lower()) if os.environ.get(name)]
+    return f"; a proxy is set by {', '.join(names)}" if names else ""
