@@ -13,7 +13,7 @@ from harness.experiment.lock import Lock, LockedSource, digest_sources, format_l
 from harness.experiment.manifest import read_experiment
 from tests.support.manifests import change, parse
 
-MANIFESTS = Path(__file__).parents[2] / "benchmarks" / "experiments"
+MANIFESTS = Path(__file__).parents[3] / "benchmarks" / "experiments"
 NAMES = sorted(path.stem for path in MANIFESTS.glob("*.toml"))
 
 

@@ -11,7 +11,7 @@ from harness.errors import ManifestError
 from harness.experiment.manifest import Experiment, read_experiment
 from tests.support.manifests import REMOVED, TINY, change, parse
 
-MANIFESTS = Path(__file__).parents[2] / "benchmarks" / "experiments"
+MANIFESTS = Path(__file__).parents[3] / "benchmarks" / "experiments"
 NAMES = sorted(path.stem for path in MANIFESTS.glob("*.toml"))
 HUB = {"kind": "hub", "repository": "a/b", "revision": "0" * 40}
 WHEELS = {"kind": "wheels", "packages": ["a==1"], "path": "a"}

@@ -11,7 +11,7 @@ from harness.cli.main import main
 from harness.errors import RecordError
 from harness.evidence.faults import BEGIN, END, Fault, FaultReport, insert_faults, read_faults, render_faults
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 REPORT = FaultReport(
     schema_version=1,
     faults=(
