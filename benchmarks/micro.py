@@ -16,9 +16,9 @@ from benchmarks.speed.workbench import ROOT
 from harness.models.encoder import encode_texts, load_model
 from harness.models.search import retrieve
 from harness.records.measures import evaluate_run
-from harness.records.qrels import read_qrels
 from harness.records.record import read_record
 from harness.records.run import Run, read_run
+from harness.records.trec import read_qrels
 
 RECORD = ROOT / "results" / "records" / "hpo" / "all-MiniLM-L6-v2.baseline.json"
 WORDS = ("seizure", "abnormal", "muscle", "of", "the", "left", "onset", "childhood", "tone", "reduced")

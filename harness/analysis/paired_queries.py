@@ -1,4 +1,4 @@
-"""What queries can say of a change: randomization, bootstrap, effect size and who won, all paired by query."""
+"""What queries say of a change, all paired by query: randomization, bootstrap, effect size, who won."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.analysis.seeds import Interval, check_level
 from harness.errors import StatisticsError
+from harness.records.record_set import Shelf, list_seeds, list_values
 
+ROUNDS = 100_000
+BOOTSTRAP_ROUNDS = 10_000
 Array = NDArray[np.float64]
 Alternative = Literal["two-sided", "less", "greater"]
 
@@ -200,3 +203,74 @@ def _chunks(rounds: int, queries: int, numbers: int) -> list[int]:
     size = max(1, numbers // max(1, queries))
     full, rest = divmod(rounds, size)
     return [size] * full + [rest] * (rest > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedCell:
+    """Tuned against base for one model and measure, the query being the unit.
+
+    ``p_value`` is of the two-sided sign-flip test on differences averaged over seeds; ``p_holm`` is corrected
+    over all cells of the experiment; ``interval`` is the paired bootstrap's, 95 %.
+    """
+
+    model: str
+    measure: str
+    seeds: tuple[int, ...]
+    queries: int
+    difference: float
+    interval: Interval
+    p_value: float
+    p_holm: float
+    effect_size: float | None
+    counts: WinsTiesLosses
+
+
+def compare_tuned(shelf: Shelf, *, rounds: int, seed: int) -> tuple[ChangedCell, ...]:
+    """Compare every tuned model with its base, each query's difference averaged over seeds.
+
+    The query is the unit, so that more seeds do not manufacture significance.
+
+    Args:
+        shelf: the experiment's records.
+        rounds: sign patterns of the randomization test; of the bootstrap at most 10,000.
+        seed: of the random draws.
+
+    Returns:
+        One cell per tuned model and measure; none where base or tuned records are absent.
+
+    Raises:
+        RecordError: a record lacks a measure.
+    """
+    cells: list[tuple[str, str, tuple[int, ...]]] = []
+    rows = []
+    for model in shelf.experiment.models:
+        base, tuned = shelf.select(model.name, "baseline"), shelf.select(model.name, "finetuned")
+        if not base or not tuned:
+            continue
+        for measure in shelf.experiment.evaluation.measures:
+            list_values([*base, *tuned], measure)
+            after = np.mean([record.per_query[measure] for record in tuned], axis=0)
+            rows.append(after - np.asarray(base[0].per_query[measure]))
+            cells.append((model.name, measure, list_seeds(tuned)))
+    if not cells:
+        return ()
+    table = np.stack(rows)
+    p_values = sign_flip_test(table, seed=seed, rounds=rounds)
+    intervals = paired_bootstrap_intervals(table, seed=seed, rounds=min(rounds, BOOTSTRAP_ROUNDS))
+    return tuple(
+        ChangedCell(
+            model=model,
+            measure=measure,
+            seeds=seeds,
+            queries=table.shape[1],
+            difference=float(row.mean()),
+            interval=interval,
+            p_value=float(p_value),
+            p_holm=float(corrected),
+            effect_size=effect_size(row),
+            counts=count_wins(row),
+        )
+        for (model, measure, seeds), row, interval, p_value, corrected in zip(
+            cells, table, intervals, p_values, holm(p_values), strict=True
+        )
+    )

@@ -1,4 +1,4 @@
-"""Repeats are measures that say the same as another one on this data, and claims that contradict each other there."""
+"""Measures that say the same as another one on this data, and claims that contradict each other there."""
 
 from __future__ import annotations
 

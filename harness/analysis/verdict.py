@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from harness.analysis.change import ROUNDS, ChangedCell, compare_tuned
 from harness.analysis.equivalence import (
     Agreement,
     Outcome,
@@ -16,6 +15,7 @@ from harness.analysis.equivalence import (
     judge_agreement,
     plan_further_seeds,
 )
+from harness.analysis.paired_queries import ROUNDS, ChangedCell, compare_tuned
 from harness.analysis.seeds import (
     ROUNDING,
     EffectRatio,

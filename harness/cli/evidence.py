@@ -1,4 +1,4 @@
-"""The commands on evidence and its keeping: verify, bundle, prove, doctor and store, apart since cli.py has enough."""
+"""The commands on evidence and its keeping: verify, bundle, prove, doctor and store."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _prove(options: argparse.Namespace) -> int:
         first, second = (Outcome(read_record(path), find_results(path)) for path in options.records)
         proof = compare_outcomes(first, second)
     else:
-        from harness.evidence.prove import prove_trial  # noqa: PLC0415
+        from harness.evidence.determinism import prove_trial  # noqa: PLC0415
         from harness.pipeline.store import SOURCES  # noqa: PLC0415
 
         with tempfile.TemporaryDirectory(prefix="harness-prove-") as folder:

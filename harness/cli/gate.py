@@ -1,4 +1,4 @@
-"""A review holds candidate records against the reference: the gate, and the step that accepts them in its place."""
+"""The commands `gate` and `accept`: candidate records against the reference, and in its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands on sources and the hub: lock, fetch and publish, apart since cli.py has enough."""
+"""The commands on sources and the hub: lock, fetch and publish."""
 
 from __future__ import annotations
 

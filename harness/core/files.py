@@ -14,6 +14,8 @@ from pathlib import Path
 
 from harness.errors import SourceError
 
+SUMS_FILE = "SHA256SUMS"
+EVIDENCE = ("records", "runs")
 # All that zipfile raises on a damaged archive, of which one wrong bit is enough: another method of compression, a name
 # that is not UTF-8 (a ValueError), a flag that says encrypted (a RuntimeError) or patched.
 ZIP_ERRORS = (
@@ -75,3 +77,19 @@ def hash_tree(folder: Path, *, skip: Collection[str] = ()) -> dict[str, str]:
             with path.open("rb") as stream:
                 files[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return files
+
+
+def render_sums(results: Path) -> str:
+    """List every file below ``records`` and ``runs`` with its SHA-256, as ``sha256sum --check`` reads it.
+
+    Raises:
+        SourceError: a file cannot be read.
+    """
+    paths = sorted(
+        path
+        for folder in EVIDENCE
+        for path in (results / folder).rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    )
+    lines = (f"{hash_file(path)}  {path.relative_to(results).as_posix()}\n" for path in paths)
+    return "".join(lines)

@@ -1,4 +1,4 @@
-"""Text that people read: durations as they say them, and other programs' messages without the addresses in them."""
+"""Words for people: durations, sizes, and strangers' text made harmless to show."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from harness.core.files import hash_file
 from harness.errors import PublishError
-from harness.evidence.event_files import drop_texts
 from harness.evidence.model_card import format_card
 from harness.experiment.manifest import read_experiment
 from harness.pipeline.store import check_output, read_entry
@@ -20,7 +19,12 @@ from harness.sources.hub_client import WRITING, call_hub
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+import struct
 
+# Each record: length, its checksum, the event, its checksum. Taking out whole records leaves the others valid.
+HEADER, CHECKSUM_BYTES = struct.Struct("<QI"), 4
+# In the tag of every text that the trainer logs: its arguments, with the output folder, and the model's config.
+TEXT_MARK = b"/text_summary"
 CARD = "README.md"
 # Folders of the repository that are ours alone: what is in them and is not pushed any more is deleted.
 EVIDENCE, LOGS = "evidence", "logs"
@@ -233,3 +237,19 @@ def _list_operations(
     for name in api.list_repo_files(repository, revision=commit):
         if name.startswith((f"{EVIDENCE}/", f"{LOGS}/")) and name not in files:
             yield CommitOperationDelete(name)
+
+
+def drop_texts(content: bytes) -> bytes:
+    """Return an event file without its texts, and without a last record that was cut off by a kill."""
+    return b"".join(record for record in _split(content) if TEXT_MARK not in record)
+
+
+def _split(content: bytes) -> Iterator[bytes]:
+    start = 0
+    while start + HEADER.size <= len(content):
+        (length, _) = HEADER.unpack_from(content, start)
+        end = start + HEADER.size + length + CHECKSUM_BYTES
+        if end > len(content):
+            return
+        yield content[start:end]
+        start = end

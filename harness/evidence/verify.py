@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis.change import ROUNDS
+from harness.analysis.paired_queries import ROUNDS
 from harness.errors import HarnessError, SourceError
 from harness.experiment.lock import Lock, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
 from harness.experiment.trial import list_trials, narrow
 from harness.records.artifacts import Evidence
 from harness.records.measures import average, best_reachable_mrr, evaluate_run
-from harness.records.qrels import Qrels
 from harness.records.record import Record, read_record
+from harness.records.trec import Qrels
 from harness.report.results_folder import compare_tables
 
 # What differs between two builds of the C library's logarithm, and nothing that a table could show.

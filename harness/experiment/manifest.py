@@ -1,4 +1,4 @@
-"""An experiment is what a manifest declares; this module parses it strictly and spells out its trials."""
+"""An experiment is what a manifest declares; here it is parsed strictly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of an acceptance: what would change in the reference, shown before anybody says yes."""
+"""What would change in the reference, shown before anybody says yes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The costs that a gate judges: seconds and peak memory of a model and variant, candidate against reference."""
+"""Costs: seconds and peak memory of a model and variant, candidate against reference."""
 
 from __future__ import annotations
 

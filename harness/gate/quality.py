@@ -1,4 +1,4 @@
-"""Cells are what a gate judges; here those of quality: one measure of a model and variant on both sides."""
+"""Quality: one measure of a model and variant, candidate against reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains on the same batches and negatives as the plain loss without spending arithmetic on padding."""
+"""The plain loss on the same batches and negatives, without spending arithmetic on padding."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.models.dropout import draw_mask
+from harness.models.packed_encoder import draw_mask
 
 # What one more block costs, counted in cells that could be computed meanwhile; measured on a CPU.
 BLOCK_OVERHEAD_CELLS = 10_000

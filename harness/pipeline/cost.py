@@ -1,4 +1,4 @@
-"""A meter tells what a stage took: seconds with the device synchronised, and peak memory of host and device."""
+"""What a stage took: seconds with the device synchronised, and peak memory of host and device."""
 
 from __future__ import annotations
 

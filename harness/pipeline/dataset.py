@@ -13,8 +13,7 @@ from typing import Any
 from harness.errors import DataError
 from harness.experiment.data import Data
 from harness.pipeline.obo import read_terms, select_rows
-from harness.records.qrels import Qrels, read_qrels, write_qrels
-from harness.records.trec import MAX_LINE_BYTES
+from harness.records.trec import MAX_LINE_BYTES, Qrels, read_qrels, write_qrels
 from harness.sources.fetch import is_wanted
 
 TRAIN_FILE = "train.jsonl"

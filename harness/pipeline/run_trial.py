@@ -17,10 +17,10 @@ from harness.models.training import choose_precision
 from harness.pipeline import stages
 from harness.pipeline.progress import Progress
 from harness.pipeline.store import Output, Store
+from harness.records.artifacts import format_texts
 from harness.records.environment import Environment, collect_environment
 from harness.records.measures import average, best_reachable_mrr, evaluate_run
 from harness.records.record import Artifact, DataSummary, Record, StageCost, StageName, TrainingLog, write_record
-from harness.records.texts import format_texts
 from harness.sources.fetch import Fetched, fetch_source
 
 SECONDS_PER_HOUR = 3600

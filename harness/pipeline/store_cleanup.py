@@ -1,4 +1,4 @@
-"""The inventory looks after a store: what is in it, what it weighs, whether it is whole, and what can go."""
+"""What is in a store, what it weighs, whether it is whole, and what can go."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from harness.errors import DataError, StatisticsError
 from harness.experiment.measure import FAMILIES, parse_measure
-from harness.records.qrels import Qrels
 from harness.records.run import Run
+from harness.records.trec import Qrels
 
 MEASURES = (
     "accuracy@1",

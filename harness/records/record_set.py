@@ -1,4 +1,4 @@
-"""A shelf holds one experiment's records by model and variant, checked to belong together."""
+"""The records of one experiment by model and variant, checked to belong together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The intake reads folders of records that a stranger may have written: nothing outside of them, of bounded size."""
+"""Reads folders of records that a stranger may have written: nothing outside of them, of bounded size."""
 
 from __future__ import annotations
 

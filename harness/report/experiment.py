@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.analysis.change import ROUNDS
+from harness.analysis.paired_queries import ROUNDS
 from harness.analysis.redundant_measures import Dispute, find_disputes, find_repeats
 from harness.analysis.verdict import Judgement, judge
 from harness.errors import RecordError
@@ -13,13 +13,20 @@ from harness.records.artifacts import Evidence
 from harness.records.history import Snapshot
 from harness.records.record import Record
 from harness.records.record_set import Shelf
-from harness.report.assessment import Assessment, count_verdicts
 from harness.report.document import Case, Finding, Report, Section
 from harness.report.figures import draw_changes, draw_history, draw_losses, draw_stages, draw_values
 from harness.report.findings import list_findings, name_cell, review_claim, review_threshold
 from harness.report.run_tables import list_commands, list_costs, list_data, list_environments, sort_records
-from harness.report.summary_tables import list_decisions, list_thresholds, summarise_values
-from harness.report.value_tables import list_changes, list_effects, list_values
+from harness.report.verdict_tables import (
+    Assessment,
+    count_verdicts,
+    list_changes,
+    list_decisions,
+    list_effects,
+    list_thresholds,
+    list_values,
+    summarise_values,
+)
 from harness.report.worst_queries import list_worst_queries
 
 

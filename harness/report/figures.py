@@ -1,4 +1,4 @@
-"""The gallery chooses what is drawn of an experiment: which charts, from which numbers, with which caption."""
+"""Which charts are drawn of an experiment, from which numbers, with which caption."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from harness.analysis.seeds import mean_interval
 from harness.experiment.manifest import Variant
 from harness.records.history import Snapshot, TrialValues
 from harness.records.record import Record
-from harness.report.assessment import Assessment
-from harness.report.charts import (
+from harness.report.document import (
     ChangeChart,
     Curve,
     DifferenceChart,
@@ -20,13 +19,14 @@ from harness.report.charts import (
     HistoryChart,
     HistoryPoint,
     LossChart,
+    Picture,
     StageChart,
     StageRow,
     ValueChart,
     ValueRow,
 )
-from harness.report.document import Picture
 from harness.report.run_tables import STAGES, name_trial, sort_records
+from harness.report.verdict_tables import Assessment
 
 MOST_DIFFERENCES = 40
 MOST_STAGE_ROWS = 30

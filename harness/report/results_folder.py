@@ -9,9 +9,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from harness.analysis.change import ROUNDS
-from harness.core.files import write_atomically
-from harness.core.sums import SUMS_FILE, render_sums
+from harness.analysis.paired_queries import ROUNDS
+from harness.core.files import SUMS_FILE, render_sums, write_atomically
 from harness.errors import RecordError
 from harness.experiment.manifest import Variant
 from harness.records.artifacts import Evidence

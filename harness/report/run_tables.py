@@ -1,4 +1,4 @@
-"""The tables of facts: time, memory and cost, the data, the machines, and the command that obtains it all again."""
+"""The tables of how it was run: time, memory and cost, data, machines, and the command that does it all again."""
 
 from __future__ import annotations
 

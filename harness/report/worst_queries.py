@@ -1,4 +1,4 @@
-"""Examples are the worst queries: what was asked, what was expected, and what ranked above it."""
+"""The worst queries: what was asked, what was expected, and what ranked above it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.errors import RecordError
-from harness.records.artifacts import Evidence, Standing
-from harness.records.qrels import Qrels
+from harness.records.artifacts import Evidence, Standing, Texts
 from harness.records.record import Record
 from harness.records.record_set import Shelf
-from harness.records.texts import Texts
+from harness.records.trec import Qrels
 from harness.report.document import Example, Paragraph, Ranking, Section
 
 WORST = 10

@@ -1,4 +1,4 @@
-"""Sources give files: from the hub, from package wheels or from a folder, each checked against the lock."""
+"""Files of a source, from the hub, package wheels or a folder, each checked against the lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drift is what sources hold now against what a lock or a pinned commit says."""
+"""What sources hold now against what a lock or a pinned commit says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A parcel is a folder with a manifest, its lock and every source's files: an air-gapped machine runs from it."""
+"""A folder with manifest, lock and every source's files, from which a machine without a network runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wheels of a package index give files: from where the package is installed, else from the wheel, downloaded by pip."""
+"""Files of package wheels: from where the package is installed, else from the wheel, downloaded by pip."""
 
 from __future__ import annotations
 

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from harness.core.files import hash_tree
-from harness.core.sums import SUMS_FILE, render_sums
+from harness.core.files import SUMS_FILE, hash_tree, render_sums
 from harness.errors import HarnessError
 from harness.evidence.bundle import unpack_bundle, write_bundle
 from harness.evidence.verify import BINDING, ROUNDING, verify_records

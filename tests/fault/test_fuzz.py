@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from harness.errors import HarnessError
 from harness.experiment.manifest import read_experiment
-from harness.records.qrels import read_qrels
 from harness.records.record import read_record, write_record
 from harness.records.run import read_run
+from harness.records.trec import read_qrels
 from tests.fault.conftest import Faults
 from tests.support.manifests import TINY, parse
 from tests.support.records import make_record

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from harness.report.charts import (
+from harness.report.document import (
     ChangeChart,
     Chart,
     Curve,
@@ -16,12 +16,12 @@ from harness.report.charts import (
     HistoryChart,
     HistoryPoint,
     LossChart,
+    Picture,
     StageChart,
     StageRow,
     ValueChart,
     ValueRow,
 )
-from harness.report.document import Picture
 from harness.report.svg import draw_picture
 from tests.support.reports import HARM
 
@@ -79,7 +79,7 @@ def test_the_caption_stands_for_the_picture_and_dark_has_its_colours() -> None:
 def test_every_colour_in_a_picture_has_a_partner_in_the_dark() -> None:
     import re
 
-    from harness.report.palette import DARK
+    from harness.report.svg import DARK
 
     for chart in make_charts("a"):
         body = draw_picture(Picture("p", "c", chart)).partition("</style>")[2]

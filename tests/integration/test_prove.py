@@ -8,8 +8,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.errors import ManifestError
-from harness.evidence.determinism import Outcome, Sameness, compare_outcomes
-from harness.evidence.prove import choose_trial
+from harness.evidence.determinism import Outcome, Sameness, choose_trial, compare_outcomes
 from harness.experiment.manifest import read_experiment
 from tests.support.tiny_trials import Place, make_place
 

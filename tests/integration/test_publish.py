@@ -13,8 +13,7 @@ import pytest
 
 from harness.core.files import hash_file
 from harness.errors import PublishError, RecordError
-from harness.evidence.event_files import drop_texts
-from harness.evidence.publish import Publication, gather
+from harness.evidence.publish import Publication, drop_texts, gather
 from harness.experiment.manifest import Experiment, read_experiment
 from harness.pipeline.store import Cost, Store
 from harness.records.record import Artifact, Record, TrainingLog, write_record

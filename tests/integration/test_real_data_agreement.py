@@ -14,8 +14,8 @@ import pytest
 from harness.experiment.measure import FAMILIES, parse_measure
 from harness.models.search import Embeddings, retrieve
 from harness.records.measures import MEASURES, average, best_reachable_mrr, evaluate_run
-from harness.records.qrels import write_qrels
 from harness.records.run import read_run, write_run
+from harness.records.trec import write_qrels
 from tests.integration.test_retrieval import sentence_transformers_values
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "data" / "rag-mini-bioasq-rebuilt"

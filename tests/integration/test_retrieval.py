@@ -17,8 +17,8 @@ from harness.models import search as retrieval
 from harness.models.search import Embeddings, retrieve
 from harness.models.shortlist import Shortlists
 from harness.records.measures import MEASURES, average, evaluate_run
-from harness.records.qrels import write_qrels
 from harness.records.run import Run, read_run, write_run
+from harness.records.trec import write_qrels
 
 DENSE = 2_000_000_000
 TINY = 1  # bytes: chunks of a single passage

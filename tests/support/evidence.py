@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from harness.experiment.manifest import Experiment, Variant
+from harness.records.artifacts import format_texts
 from harness.records.measures import evaluate_run
-from harness.records.qrels import write_qrels
 from harness.records.record import Artifact, LossPoint, Record, TrainingLog, write_record
 from harness.records.run import Run, write_run
-from harness.records.texts import format_texts
+from harness.records.trec import write_qrels
 from tests.support.records import DIGEST, MODEL, make_record
 
 DEPTH = 20

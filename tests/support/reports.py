@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from harness.report.charts import ChangeChart
-from harness.report.document import Case, Command, Example, Finding, Paragraph, Picture, Ranking, Report, Section, Table
+from harness.report.document import (
+    Case,
+    ChangeChart,
+    Command,
+    Example,
+    Finding,
+    Paragraph,
+    Picture,
+    Ranking,
+    Report,
+    Section,
+    Table,
+)
 
 HARM = (
     "<script>alert(1)</script><img src=x onerror=alert(1)> \"'&amp; | [x](javascript:alert(1)) "

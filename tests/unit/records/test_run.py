@@ -16,9 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import DataError, HarnessError, StoreError
-from harness.records.qrels import read_qrels, write_qrels
 from harness.records.run import Run, read_run, separate_ties, write_run
-from harness.records.trec import MAX_LINE_BYTES, MOST_DIGITS, read_columns
+from harness.records.trec import MAX_LINE_BYTES, MOST_DIGITS, read_columns, read_qrels, write_qrels
 
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-(2.0**100), max_value=2.0**100)
 IDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=8)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RecordError
-from harness.records import texts
-from harness.records.texts import format_texts, read_texts
+from harness.records import artifacts
+from harness.records.artifacts import format_texts, read_texts
 
 
 def write(path: Path, content: bytes) -> str:
@@ -44,12 +44,12 @@ def test_a_broken_file_is_named(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_small_file_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts, "MAX_TEXTS_BYTES", 1000)
+    monkeypatch.setattr(artifacts, "MAX_TEXTS_BYTES", 1000)
     digest = write(tmp_path / "t.gz", gzip.compress(b" " * 100_000))
     with pytest.raises(RecordError, match="more than 1000 bytes"):
         read_texts(tmp_path / "t.gz", sha256=digest)
 
 
 def test_more_texts_than_a_repository_wants_are_not_published(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts, "MAX_TEXTS_BYTES", 100)
+    monkeypatch.setattr(artifacts, "MAX_TEXTS_BYTES", 100)
     assert format_texts({"q": "a" * 100}, {}) is None

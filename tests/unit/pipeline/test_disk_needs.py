@@ -8,7 +8,7 @@ import pytest
 
 from harness.experiment.lock import Lock, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
-from harness.pipeline.needs import estimate_needs
+from harness.pipeline.doctor import estimate_needs
 from harness.sources.fetch import name_unpacked
 from tests.support.records import MANIFESTS
 

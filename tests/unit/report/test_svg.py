@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.report.palette import BAND, DARK, FAINT, GRID, GROUND, INK
+from harness.report.svg import BAND, DARK, FAINT, GRID, GROUND, INK
 
 
 def luminance(colour: str) -> float:
