@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.cli.evidence import add_evidence_commands
 from harness.cli.sources import add_hub_commands
+from harness.core.text import printable
 from harness.errors import HarnessError
 
 PASSED, DIFFERS, FAILED = 0, 1, 2
@@ -22,17 +23,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
     except HarnessError as error:
-        print(f"harness: {type(error).__name__}: {_plain(str(error))}", file=sys.stderr)
+        print(f"harness: {type(error).__name__}: {_show(str(error))}", file=sys.stderr)
         return error.exit_code
     except Exception:  # noqa: BLE001 - whatever nobody foresaw is no answer: Python's own exit code would say "no"
-        print(_plain(traceback.format_exc()), file=sys.stderr)
+        print(_show(traceback.format_exc()), file=sys.stderr)
         return FAILED
     return code
 
 
-def _plain(text: str) -> str:
-    """Keep what is shown and line ends: a stranger's file name must not move the cursor or colour the screen."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+def _show(text: str) -> str:
+    return printable(text, keep="\n", instead="?")
 
 
 def make_parser() -> argparse.ArgumentParser:

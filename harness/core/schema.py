@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harness.core.text import clip
 from harness.errors import HarnessError
 
 SHOWN_ERRORS = 8
@@ -120,7 +121,7 @@ def _describe(kind: type[Frozen], cause: ValidationError, place: str) -> Iterato
         cause.errors(include_url=False, include_context=False), key=lambda problem: problem["type"] != "extra_forbidden"
     )
     for problem in problems[:SHOWN_ERRORS]:
-        where = _shorten(_dotted(problem["loc"]))
+        where = clip(_dotted(problem["loc"]), SHOWN_CHARACTERS)
         if problem["type"] == "extra_forbidden":
             guess = _nearest(str(problem["loc"][-1]), kind)
             yield f"{place}: unknown key {where!r}" + (f"; did you mean {guess!r}?" if guess else "")
@@ -129,7 +130,7 @@ def _describe(kind: type[Frozen], cause: ValidationError, place: str) -> Iterato
         elif problem["type"] == "json_invalid":
             yield f"{place}: not valid JSON: {problem['msg']}"
         else:
-            found = _shorten(repr(problem["input"]))
+            found = clip(repr(problem["input"]), SHOWN_CHARACTERS)
             yield f"{place}: {where or 'the whole'}: found {found}: {_phrase(problem['msg'])}"
     if len(problems) > SHOWN_ERRORS:
         yield f"{place}: and {len(problems) - SHOWN_ERRORS} more"
@@ -141,10 +142,6 @@ def _phrase(message: str) -> str:
     if of_kinds:
         return f"expected the kind {kinds}"
     return message.removeprefix("Value error, ").replace("Input should be", "expected")
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
 
 
 def _find_foreign(value: Any, location: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], Any]]:

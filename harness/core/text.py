@@ -6,6 +6,7 @@ import re
 
 MINUTE = 60
 HOUR = 3600
+KIBI = 1024
 # Addresses name private hosts, and may hold a password.
 # Whole addresses, then what urllib3 and pip write of one: host='...', url: /path, and numeric hosts.
 PATTERNS = (
@@ -22,6 +23,31 @@ def strip_addresses(text: str) -> str:
     for pattern in PATTERNS:
         text = pattern.sub(STRIPPED, text)
     return text
+
+
+def clip(text: str, most: int) -> str:
+    """Return at most so many characters of a text, with three dots where something was cut off."""
+    return text if len(text) <= most else text[:most] + "..."
+
+
+def printable(text: str, *, keep: str = "", instead: str = " ") -> str:
+    """Replace what is not shown: a stranger's words must not move the cursor, colour the screen or end the line.
+
+    Args:
+        text: anybody's words.
+        keep: characters that stay though they are not printable, as a line end.
+        instead: what stands in place of every other one.
+    """
+    return "".join(letter if letter.isprintable() or letter in keep else instead for letter in text)
+
+
+def format_bytes(size: float) -> str:
+    """Write a size with one decimal in the largest unit that it fills: ``12.0 B``, ``1.5 KiB``, ``2.0 GiB``."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < KIBI:
+            return f"{size:.1f} {unit}"
+        size /= KIBI
+    return f"{size:.1f} GiB"
 
 
 def format_seconds(seconds: float) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.files import hash_file
+from harness.core.text import format_bytes
 from harness.errors import PublishError
 from harness.evidence.model_card import format_card
 from harness.experiment.manifest import read_experiment
@@ -29,7 +30,6 @@ CARD = "README.md"
 # Folders of the repository that are ours alone: what is in them and is not pushed any more is deleted.
 EVIDENCE, LOGS = "evidence", "logs"
 WEIGHTS = "model.safetensors"
-KIBIBYTE = 1024
 
 Content = Path | bytes
 
@@ -132,12 +132,7 @@ def push(publication: Publication, *, private: bool) -> str:
 
 def format_size(content: Content) -> str:
     """Write the size of a file for people."""
-    size = float(len(content) if isinstance(content, bytes) else content.stat().st_size)
-    for unit in ("B", "KiB", "MiB"):
-        if size < KIBIBYTE:
-            return f"{size:.0f} {unit}"
-        size /= KIBIBYTE
-    return f"{size:.1f} GiB"
+    return format_bytes(len(content) if isinstance(content, bytes) else content.stat().st_size)
 
 
 def _select(shelf: Shelf, model: str | None) -> tuple[Record, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from harness.core.text import clip, printable
 from harness.errors import RecordError
 from harness.report.document import Finding, Level, Report
 from harness.report.markdown import render_head, render_section
@@ -83,9 +84,8 @@ def _annotate(level: Level, title: str, text: str) -> str:
 
 def _escape_data(text: str) -> str:
     """Escape as the runner unescapes: a line break would begin a command of the text's own."""
-    shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
-    shown = shown.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return "".join(letter if letter.isprintable() else " " for letter in shown)
+    shown = clip(text, SHOWN_CHARACTERS).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return printable(shown)
 
 
 def _escape_property(text: str) -> str:

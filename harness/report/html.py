@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from html import escape as escape_markup
 from typing import assert_never
 
+from harness.core.text import clip
 from harness.report.document import Command, Example, Finding, Paragraph, Picture, Ranking, Report, Section, Table
 
 SHOWN_CHARACTERS = 2000
@@ -115,8 +116,7 @@ def render_html(report: Report, pictures: Mapping[str, str]) -> str:
 
 def escape(text: str) -> str:
     """Make text harmless in HTML, in an element or a quoted attribute: no markup, no control characters, bounded."""
-    if len(text) > SHOWN_CHARACTERS:
-        text = text[:SHOWN_CHARACTERS] + "..."
+    text = clip(text, SHOWN_CHARACTERS)
     # Controls and marks that turn the reading direction round could show another text than there is.
     return escape_markup("".join(letter if letter.isprintable() else " " for letter in text), quote=True)
 

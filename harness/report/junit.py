@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
+from harness.core.text import clip, printable
 from harness.report.document import Report
 
 SHOWN_CHARACTERS = 2000
@@ -44,5 +45,4 @@ def _add_properties(parent: ET.Element, properties: tuple[tuple[str, str], ...] 
 
 def _plain(text: str) -> str:
     """Leave out what XML 1.0 cannot hold, which ElementTree would write all the same, and bound the length."""
-    shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
-    return "".join(letter if letter.isprintable() and ord(letter) not in (0xFFFE, 0xFFFF) else " " for letter in shown)
+    return printable(clip(text, SHOWN_CHARACTERS))

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from tabulate import tabulate
 
+from harness.core.text import clip, printable
 from harness.report.document import Block, Command, Example, Finding, Paragraph, Picture, Report, Section, Table
 
 SPECIAL = re.compile(r"([\\`*_\[\]<>#|~&$])")
@@ -98,9 +99,7 @@ def render_table(table: Table) -> str:
 
 def escape(text: str, *, limit: int = SHOWN_CELL_CHARACTERS) -> str:
     """Make text harmless in markdown: no markup, link, mention, new cell or new line, and of bounded length."""
-    if len(text) > limit:
-        text = text[:limit] + "..."
-    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    text = printable(clip(text, limit))
     text = SPECIAL.sub(r"\\\1", " ".join(text.split()))
     text = ADDRESS.sub(lambda found: f"{found[1]}\\." if found[1] else f"{found[2]}\\:", text)
     return MENTION.sub(f"@{ZERO_WIDTH}", text)

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, assert_never
 
-from harness.core.text import format_seconds
+from harness.core.text import clip, format_seconds
 from harness.report.document import (
     ChangeChart,
     Chart,
@@ -316,8 +316,7 @@ def _list_ends(row: Any) -> list[float]:
 def _plain(text: str, *, lines: bool = False, most: int = SHOWN_CHARACTERS) -> str:
     """Keep what every font has: a name from a record must not end the drawing."""
     keep = "\n" if lines else ""
-    shown = text if len(text) <= most else text[:most] + "..."
-    return "".join(letter if " " <= letter <= "~" or letter in keep else "?" for letter in shown)
+    return "".join(letter if " " <= letter <= "~" or letter in keep else "?" for letter in clip(text, most))
 
 
 def finish_svg(svg: str, caption: str) -> str:

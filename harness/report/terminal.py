@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import assert_never
 
+from harness.core.text import clip, printable
 from harness.report.document import Block, Command, Example, Paragraph, Picture, Report, Table
 
 WIDTH = 80
@@ -85,5 +86,4 @@ def _wrap(text: str, width: int) -> list[str]:
 
 def _plain(text: str) -> str:
     """Keep what is shown: a name from a record must not move the cursor or colour the screen."""
-    shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
-    return "".join(letter if letter.isprintable() else " " for letter in shown).strip()
+    return printable(clip(text, SHOWN_CHARACTERS)).strip()

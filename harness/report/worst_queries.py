@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.core.text import clip
 from harness.errors import RecordError
 from harness.records.artifacts import Evidence, Standing, Texts
 from harness.records.record import Record
@@ -86,7 +87,7 @@ def _show(query: str, qrels: Qrels, texts: Texts, before: Sequence[Ranked], afte
                 standing += f" with seeds {seeds}; above it with seed {shown.record.trial.seed}"
             rankings.append(Ranking(label, standing, _list_above(shown, query, texts, expected)))
     question, answer = _find(texts.queries, query), " / ".join(expected)
-    return Example(query, _cut(question), _cut(answer), tuple(rankings))
+    return Example(query, clip(question, SHOWN_CHARACTERS), clip(answer, SHOWN_CHARACTERS), tuple(rankings))
 
 
 def _word_rank(found: Ranked, query: str) -> str:
@@ -94,15 +95,14 @@ def _word_rank(found: Ranked, query: str) -> str:
     return str(rank) if rank else f"beyond {found.standing.depth}"
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
-
-
 def _list_above(found: Ranked, query: str, texts: Texts, expected: Sequence[str]) -> tuple[str, ...]:
     first = found.standing.first.get(query, ())
     above = [_find(texts.passages, passage) for passage in first[: found.find_rank(query) - 1]]
     return tuple(
-        f"{_cut(text)} (the same text as the one expected)" if text in expected else _cut(text) for text in above
+        f"{clip(text, SHOWN_CHARACTERS)} (the same text as the one expected)"
+        if text in expected
+        else clip(text, SHOWN_CHARACTERS)
+        for text in above
     )
 
 
