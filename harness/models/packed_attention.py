@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.models.packed_encoder import draw_mask
-
 # What one more block costs, counted in cells that could be computed meanwhile; measured on a CPU.
 BLOCK_OVERHEAD_CELLS = 10_000
 
 # Blocks are as long as the next multiple, so that batches share the shapes for which kernels are made.
 BLOCK_LENGTH_MULTIPLE = 8
+
+
+# How finely a probability is represented on a CPU: in steps of one in as many.
+STEPS = 2**16
+
+DRAWS_PER_WORD = 4
 
 
 @dataclass(frozen=True)
@@ -206,3 +211,29 @@ def _split_heads(padded: Tensor, block: Block, heads: int, parts: int) -> Tensor
     """Bring (texts * length, parts * width) into (parts, texts * heads, length, size), as batched products want it."""
     split = padded.view(block.texts, block.length, parts, heads, -1).permute(2, 0, 3, 1, 4)
     return split.reshape(parts, block.texts * heads, block.length, -1)
+
+
+def draw_mask(shape: Sequence[int], keep: float, device: torch.device) -> tuple[Tensor, float]:
+    """Draw a mask that keeps each element independently, from torch's generator of `device`.
+
+    On a CPU, `bernoulli_` draws a full random number for every element; here four elements share one of 64 bits. The
+    probability is therefore rounded to a multiple of 2**-16, and the exact one is returned, so that dividing by it
+    leaves expectations as they are.
+
+    Args:
+        shape: of the mask.
+        keep: the probability that an element is kept, from 0 to 1.
+        device: where the mask goes.
+
+    Returns:
+        The boolean mask, True where an element is kept, and the exact probability of that.
+    """
+    if device.type != "cpu":
+        return torch.rand(tuple(shape), device=device) < keep, keep
+    count = math.prod(shape)
+    threshold = round(keep * STEPS)
+    words = torch.empty(-(-count // DRAWS_PER_WORD), dtype=torch.int64).random_(-(2**63), None)
+    draws = words.view(torch.int16)[:count]
+    # The draws are signed, from -STEPS / 2 on; int16 cannot hold the threshold that keeps everything.
+    mask = draws < threshold - STEPS // 2 if threshold < STEPS else torch.ones(count, dtype=torch.bool)
+    return mask.view(tuple(shape)), threshold / STEPS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,12 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertModel, MPNetModel
 
-from harness.models.packed_attention import Block, BlockAttention, plan_blocks
+from harness.models.packed_attention import Block, BlockAttention, draw_mask, plan_blocks
 
-# How finely a probability is represented on a CPU: in steps of one in as many.
-STEPS = 2**16
-
-DRAWS_PER_WORD = 4
 # The tokens of a batch are filled up to a multiple, so that batches share the shapes for which kernels are made: a new
 # shape costs a CPU about a millisecond and a megabyte.
 TOKEN_MULTIPLE = 64
@@ -266,29 +261,3 @@ def _layers(network: Any) -> list[LayerWeights]:
         )
         for layer in network.encoder.layer
     ]
-
-
-def draw_mask(shape: Sequence[int], keep: float, device: torch.device) -> tuple[Tensor, float]:
-    """Draw a mask that keeps each element independently, from torch's generator of `device`.
-
-    On a CPU, `bernoulli_` draws a full random number for every element; here four elements share one of 64 bits. The
-    probability is therefore rounded to a multiple of 2**-16, and the exact one is returned, so that dividing by it
-    leaves expectations as they are.
-
-    Args:
-        shape: of the mask.
-        keep: the probability that an element is kept, from 0 to 1.
-        device: where the mask goes.
-
-    Returns:
-        The boolean mask, True where an element is kept, and the exact probability of that.
-    """
-    if device.type != "cpu":
-        return torch.rand(tuple(shape), device=device) < keep, keep
-    count = math.prod(shape)
-    threshold = round(keep * STEPS)
-    words = torch.empty(-(-count // DRAWS_PER_WORD), dtype=torch.int64).random_(-(2**63), None)
-    draws = words.view(torch.int16)[:count]
-    # The draws are signed, from -STEPS / 2 on; int16 cannot hold the threshold that keeps everything.
-    mask = draws < threshold - STEPS // 2 if threshold < STEPS else torch.ones(count, dtype=torch.bool)
-    return mask.view(tuple(shape)), threshold / STEPS

@@ -160,7 +160,7 @@ def test_dropout_is_reproducible_from_the_seed_and_absent_in_evaluation(
 def test_masks_keep_the_stated_share_independently(keep: float) -> None:
     import torch
 
-    from harness.models.packed_encoder import draw_mask
+    from harness.models.packed_attention import draw_mask
 
     torch.manual_seed(5)
     mask, exact = draw_mask((1001, 999), keep, torch.device("cpu"))
@@ -179,7 +179,7 @@ def test_masks_keep_the_stated_share_independently(keep: float) -> None:
 def test_masks_of_certain_outcomes_are_constant() -> None:
     import torch
 
-    from harness.models.packed_encoder import draw_mask
+    from harness.models.packed_attention import draw_mask
 
     assert bool(draw_mask((7, 3), 1.0, torch.device("cpu"))[0].all())
     assert not bool(draw_mask((7, 3), 0.0, torch.device("cpu"))[0].any())
@@ -189,8 +189,7 @@ def test_masks_of_certain_outcomes_are_constant() -> None:
 def test_attention_and_its_gradients_are_those_of_autograd(dropout: float) -> None:
     import torch
 
-    from harness.models.packed_attention import BlockAttention, plan_blocks
-    from harness.models.packed_encoder import draw_mask
+    from harness.models.packed_attention import BlockAttention, draw_mask, plan_blocks
 
     cpu = torch.device("cpu")
     lengths, heads, size, filling = [3, 3, 5, 17, 64], 2, 4, 6
