@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from benchmarks.speed.workbench import ROOT
-from harness.models.encoder import encode_texts, load_model
+from harness.models.encoder import encode_texts
+from harness.models.loading import load_model
 from harness.models.search import retrieve
 from harness.records.measures import evaluate_run
 from harness.records.record import read_record

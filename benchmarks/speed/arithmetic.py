@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.speed.harness_recipe import cut
 from harness.models.device import native_bf16
-from harness.models.encoder import load_model
+from harness.models.loading import load_model
 from harness.pipeline.dataset import read_prepared
 
 # Forward, and backward for inputs and weights: three products of the same size.

@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 
 from harness.experiment.manifest import Evaluation, Training, read_experiment
 from harness.models.device import keep_freed_memory
-from harness.models.encoder import load_model
+from harness.models.loading import load_model
 from harness.models.training import MODEL_FOLDER, choose_precision, train_model
 from harness.pipeline.dataset import PreparedData, Row, list_columns, read_prepared
 from harness.pipeline.stages import rank_passages

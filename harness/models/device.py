@@ -6,12 +6,20 @@ import ctypes
 import os
 import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
+from harness.core.text import clip, printable
 from harness.errors import HarnessError
 
 SEED_LIMIT = 2**32
+
+# As torch's allocators, the system and the loader of safetensors say it.
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "Cannot allocate memory", "can't allocate memory")
+
+SHOWN_CHARACTERS = 300
 
 # Kernels that oneDNN keeps for reuse; a training step needs about a hundred.
 KERNELS_KEPT = 256
@@ -146,3 +154,37 @@ def _load_glibc() -> ctypes.CDLL | None:
     except OSError:
         return None
     return library if hasattr(library, "malloc_trim") else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory ran out, of the device or of the machine.
+
+    torch raises a bare RuntimeError where the system refuses memory to a CPU's tensors.
+    """
+    import torch  # noqa: PLC0415 - takes seconds
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = str(error)
+    return isinstance(error, RuntimeError | OSError) and any(sign in words for sign in OUT_OF_MEMORY)
+
+
+@contextmanager
+def memory_errors(doing: str, *, advice: str, error: type[HarnessError] = HarnessError) -> Iterator[None]:
+    """Turn memory that ran out into one line that says what it ran out at, and what to change.
+
+    Raises:
+        HarnessError: of type `error`.
+    """
+    try:
+        yield
+    except Exception as cause:
+        if isinstance(cause, HarnessError) or not is_out_of_memory(cause):
+            raise
+        raise error(f"{doing}: too little memory: {describe_failure(cause)}; {advice}") from cause
+
+
+def describe_failure(error: BaseException) -> str:
+    """Say in one line what a library raised: its kind and its words."""
+    words = " ".join(printable(str(error)).split())
+    return clip(f"{type(error).__name__}: {words}" if words else type(error).__name__, SHOWN_CHARACTERS)

@@ -1,65 +1,21 @@
-"""Loads embedding models from checked folders and turns texts into embeddings, each distinct text once."""
+"""Turns texts into embeddings, each distinct text once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import HarnessError, SourceError
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-# Formats that run code of the file's author when they are loaded.
-PICKLED_SUFFIXES = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"})
-
 # Texts that are tokenized, and padded to a common length for a moment, at a time.
 TOKENIZED_TOGETHER = 256
-
-
-def load_model(folder: Path, *, device: str) -> SentenceTransformer:
-    """Load a Sentence Transformers model from a folder, in fp32 and evaluation mode.
-
-    Args:
-        folder: a complete model folder with safetensors weights. Nothing is fetched and no code of the model is run.
-        device: where the model goes, for instance `cpu` or `cuda`.
-
-    Returns:
-        The model.
-
-    Raises:
-        SourceError: the folder is absent, holds pickled weights or no safetensors, or the model wants prompts put
-            before its texts, which the harness does not do.
-    """
-    import torch  # noqa: PLC0415 - takes seconds
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - takes seconds
-
-    if not folder.is_dir():
-        raise SourceError(f"{folder}: expected a model folder, found none")
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    pickled = [path.relative_to(folder).as_posix() for path in files if path.suffix.lower() in PICKLED_SUFFIXES]
-    if pickled:
-        raise SourceError(
-            f"{folder}: expected safetensors only, found files that may hold pickles: {', '.join(pickled)}"
-        )
-    if not any(path.suffix == ".safetensors" for path in files):
-        raise SourceError(f"{folder}: expected weights as safetensors, found {len(files)} other files")
-    model = SentenceTransformer(
-        str(folder),
-        device=device,
-        local_files_only=True,
-        trust_remote_code=False,
-        model_kwargs={"use_safetensors": True, "dtype": torch.float32},
-    )
-    prompts = {name: prompt for name, prompt in model.prompts.items() if prompt}
-    if prompts:
-        raise SourceError(f"{folder}: expected a model without prompts, found {prompts}")
-    return model.eval()
 
 
 def encode_texts(

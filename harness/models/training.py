@@ -14,7 +14,7 @@ from harness.errors import TrainingError
 from harness.experiment.manifest import Training
 from harness.models.checkpoints import Snapshot, find_snapshot, prune_snapshots, seal_snapshot
 from harness.models.device import native_bf16, seed_everything, synchronize
-from harness.models.encoder import load_model
+from harness.models.loading import load_model
 from harness.records.record import LossPoint, TrainingLog
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from harness.errors import StoreError
 from harness.experiment.data import Data
 from harness.experiment.lock import ResolvedSource
 from harness.experiment.manifest import Evaluation, Training
-from harness.models.encoder import count_truncated, encode_texts, load_model
+from harness.models.encoder import count_truncated, encode_texts
+from harness.models.loading import load_model
 from harness.models.search import retrieve
 from harness.models.training import LOG_FILE, MODEL_FOLDER, Precision, StepProgress, train_model
 from harness.pipeline.cost import Meter

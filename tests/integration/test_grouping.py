@@ -29,7 +29,7 @@ QUESTIONS = [f"what is the role of gene {number} in disease" for number in range
 
 
 def load(folder: Path, architecture: Architecture, dropout: float) -> SentenceTransformer:
-    from harness.models.encoder import load_model
+    from harness.models.loading import load_model
 
     return load_model(build_tiny_model(folder, architecture=architecture, dropout=dropout), device="cpu").train()
 

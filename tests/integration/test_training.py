@@ -13,7 +13,9 @@ import pytest
 
 from harness.errors import TrainingError
 from harness.experiment.manifest import Training
-from harness.models.encoder import PICKLED_SUFFIXES, encode_texts, load_model
+from harness.models.encoder import encode_texts
+from harness.models.loading import load_model
+from harness.models.model_folder import PICKLED_SUFFIXES
 from harness.models.training import Checkpoint, train_model
 from harness.pipeline.dataset import Row, list_columns
 from harness.records.record import TrainingLog

@@ -1,0 +1,126 @@
+"""Loads models from checked folders, so that whatever is wrong with one is said in one line that names the file."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import SourceError
+from harness.models.device import describe_failure, is_out_of_memory, memory_errors
+from harness.models.model_folder import MODULES, ModelFolder, check_model_folder
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+SHOWN_WEIGHTS = 3
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
+MISSING = re.compile(r"^\s*(\S+)\s*\|\s*MISSING", re.MULTILINE)
+# A pooler stands beside the embeddings of the tokens, and not every model is saved with one.
+UNUSED = re.compile(r"(?:^|\.)pooler\.")
+
+
+def load_model(folder: Path, *, device: str) -> SentenceTransformer:
+    """Load a Sentence Transformers model from a folder, in fp32 and evaluation mode.
+
+    Args:
+        folder: a complete model folder with safetensors weights. Nothing is fetched and no code of the model is run.
+        device: where the model goes, for instance `cpu` or `cuda`.
+
+    Returns:
+        The model.
+
+    Raises:
+        SourceError: naming the file and the cause: what `check_model_folder` refuses, or what a library cannot load.
+        HarnessError: the model does not fit into memory.
+    """
+    with memory_errors(f"{folder}: loading the model", advice="free some, or take a smaller model"):
+        model, missing = _load(check_model_folder(folder), device)
+    if missing:
+        shown = ", ".join(missing[:SHOWN_WEIGHTS]) + (", ..." if len(missing) > SHOWN_WEIGHTS else "")
+        raise SourceError(f"{folder}: {len(missing)} weights that the model uses are not in its safetensors: {shown}")
+    foreign = sorted({type(module).__name__ for module in model} - MODULES)
+    if foreign:
+        raise SourceError(f"{folder}: modules {', '.join(foreign)} are not among those allowed")
+    return model.eval()
+
+
+def _load(checked: ModelFolder, device: str) -> tuple[SentenceTransformer, list[str]]:
+    """Turn whatever the libraries raise into one error that names the file at fault where it can be found."""
+    import torch  # noqa: PLC0415 - takes seconds
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - takes seconds
+
+    try:
+        with _missing_weights() as missing:
+            model = SentenceTransformer(
+                str(checked.path),
+                device=device,
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True, "dtype": torch.float32},
+            )
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as cause:  # a panic of the tokenizer's is no Exception
+        if is_out_of_memory(cause):
+            raise
+        file, words = _find_culprit(checked) or (checked.path, describe_failure(cause))
+        raise SourceError(f"{file}: the model cannot be loaded: {words}") from cause
+    return model, missing
+
+
+def _find_culprit(checked: ModelFolder) -> tuple[Path, str] | None:
+    """Load the parts of each transformer one by one, and return the first that fails with what it says."""
+    import tokenizers  # noqa: PLC0415 - only here
+    from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 - takes seconds
+
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    for path in sorted({checked.path, *(checked.path / module.path for module in checked.modules)}):
+        parts = (
+            (path / "tokenizer.json", lambda file: tokenizers.Tokenizer.from_file(str(file))),
+            (path / "config.json", lambda file: AutoConfig.from_pretrained(str(file.parent), **options)),
+            (path / "tokenizer_config.json", lambda file: AutoTokenizer.from_pretrained(str(file.parent), **options)),
+        )
+        for file, load in parts:
+            if not file.is_file() or (file.name == "config.json" and not _holds_transformer(path, checked)):
+                continue
+            try:
+                load(file)
+            except (KeyboardInterrupt, SystemExit, GeneratorExit):
+                raise
+            except BaseException as cause:  # noqa: BLE001 - a panic of the tokenizer's is no Exception
+                return file, describe_failure(cause)
+    return None
+
+
+def _holds_transformer(path: Path, checked: ModelFolder) -> bool:
+    own = [module.type for module in checked.modules if checked.path / module.path == path]
+    return not checked.modules or any(reference.endswith(".Transformer") for reference in own)
+
+
+@contextmanager
+def _missing_weights() -> Iterator[list[str]]:
+    """Collect the weights that transformers made up at random since the files do not hold them.
+
+    It says so in a warning alone, and an evaluation of such a model would give other values every time.
+    """
+    missing: list[str] = []
+
+    def note(record: logging.LogRecord) -> bool:
+        text = COLOUR.sub("", record.getMessage())
+        missing.extend(name for name in MISSING.findall(text) if not UNUSED.search(name))
+        # Whoever calls hears of it by an error.
+        return not missing
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    logger.addFilter(note)
+    try:
+        yield missing
+    finally:
+        logger.removeFilter(note)
+        logger.setLevel(level)

@@ -1,0 +1,360 @@
+"""Whatever is wrong with a model's folder is one line that names the file, and nothing of the folder is run."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import SourceError
+from tests.support.tiny_model import build_tiny_model
+
+MANY_DIGITS = "7" * 6000
+RUN_FOREIGN = "sentence_transformers.base.model.torch"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("whole"))
+
+
+def write(name: str, content: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+
+    return change
+
+
+def edit(name: str, **changes: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        write(name, json.loads((folder / name).read_text()) | changes)(folder)
+
+    return change
+
+
+def cut(name: str, most: int) -> Callable[[Path], None]:
+    return lambda folder: os.truncate(folder / name, most)
+
+
+def list_module(reference: str, path: str = "1_Pooling") -> Callable[[Path], None]:
+    first = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
+    return write("modules.json", [first, {"idx": 1, "name": "1", "path": path, "type": reference}])
+
+
+def swap_weights(folder: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    save_file({f"foreign.{name}": tensor for name, tensor in weights.items()}, folder / "model.safetensors")
+
+
+def drop_weight(folder: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("attention.self.query.weight"))
+    save_file({key: tensor for key, tensor in weights.items() if key != name}, folder / "model.safetensors")
+
+
+def add_router(inner: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        list_module("sentence_transformers.models.Router", "1_Router")(folder)
+        router = {"types": {"a": inner}, "structure": {"query": ["a"]}, "parameters": {}}
+        write("1_Router/router_config.json", router)(folder)
+
+    return change
+
+
+def add_dense(activation: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        list_module("sentence_transformers.models.Dense", "1_Dense")(folder)
+        write("1_Dense/config.json", {"in_features": 32, "out_features": 8, "activation_function": activation})(folder)
+
+    return change
+
+
+def add_shards(name: str) -> Callable[[Path], None]:
+    return write("model.safetensors.index.json", {"weight_map": {"embeddings.word_embeddings.weight": name}})
+
+
+BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
+    "safetensors cut in the header": (cut("model.safetensors", 100), "model.safetensors", "not whole safetensors"),
+    "safetensors cut in the weights": (cut("model.safetensors", 9000), "model.safetensors", "not whole safetensors"),
+    "safetensors empty": (cut("model.safetensors", 0), "model.safetensors", "not whole safetensors"),
+    "safetensors that are text": (write("model.safetensors", "hello"), "model.safetensors", "not whole safetensors"),
+    "weights of another model": (swap_weights, "", "weights that the model uses are not in its safetensors"),
+    "a weight less": (drop_weight, "", "1 weights that the model uses"),
+    "a hidden size that the weights lack": (edit("config.json", hidden_size=64), "", "cannot be loaded"),
+    "tokenizer cut": (cut("tokenizer.json", 500), "tokenizer.json", "not valid JSON"),
+    "tokenizer empty": (write("tokenizer.json", {}), "tokenizer.json", "cannot be loaded"),
+    "tokenizer with a foreign model": (
+        edit("tokenizer.json", model={"type": "x"}),
+        "tokenizer.json",
+        "cannot be loaded",
+    ),
+    "tokenizer of wrong types": (edit("tokenizer.json", model=[1]), "tokenizer.json", "cannot be loaded"),
+    "tokenizer_config a list": (write("tokenizer_config.json", []), "tokenizer_config.json", ""),
+    "config cut": (cut("config.json", 50), "config.json", "not valid JSON"),
+    "config a list": (write("config.json", []), "config.json", ""),
+    "config of an unknown type": (edit("config.json", model_type="foreign"), "config.json", "cannot be loaded"),
+    "config with a word for a number": (edit("config.json", hidden_size="x"), "config.json", "cannot be loaded"),
+    "config with 6,000 digits": (
+        write("config.json", f'{{"hidden_size": {MANY_DIGITS}}}'),
+        "config.json",
+        "not valid JSON",
+    ),
+    "config nested deeply": (write("config.json", "[" * 200_000), "config.json", "nested too deeply"),
+    "config with code": (
+        edit("config.json", model_type="mine", auto_map={"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}),
+        "config.json",
+        "cannot be loaded",
+    ),
+    "modules cut": (cut("modules.json", 50), "modules.json", "not valid JSON"),
+    "modules an object": (write("modules.json", {}), "modules.json", "expected a list"),
+    "modules empty": (write("modules.json", []), "modules.json", "found none"),
+    "modules of text": (write("modules.json", ["x"]), "modules.json", "found 'x'"),
+    "modules without a type": (
+        write("modules.json", [{"name": "0", "path": ""}]),
+        "modules.json",
+        "'modules[0].type' is missing",
+    ),
+    "modules with a number for a type": (
+        write("modules.json", [{"name": "0", "path": "", "type": 7}]),
+        "modules.json",
+        "found 7",
+    ),
+    "modules with 6,000 digits": (write("modules.json", MANY_DIGITS), "modules.json", "not valid JSON"),
+    "modules with one name twice": (
+        write("modules.json", [{"name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}] * 2),
+        "modules.json",
+        "listed twice",
+    ),
+    "a module that is torch": (list_module(RUN_FOREIGN), "modules.json", RUN_FOREIGN),
+    "a module of Python's": (list_module("os.system"), "modules.json", "os.system"),
+    "a module of the folder's": (list_module("evil.Evil"), "modules.json", "evil.Evil"),
+    "a module for pictures": (list_module("sentence_transformers.models.CLIPModel"), "modules.json", "CLIPModel"),
+    "a module outside the folder": (
+        list_module("sentence_transformers.models.Pooling", "../other"),
+        "modules.json",
+        "inside the model's folder",
+    ),
+    "a module whose folder is absent": (
+        list_module("sentence_transformers.models.Dense", "9_Dense"),
+        "",
+        "cannot be loaded",
+    ),
+    "a router to torch": (add_router(RUN_FOREIGN), "router_config.json", RUN_FOREIGN),
+    "a router to a router": (
+        add_router("sentence_transformers.models.Router"),
+        "router_config.json",
+        "inside a Router",
+    ),
+    "an activation that is a function": (add_dense("torch.load"), "config.json", "torch.load"),
+    "an activation of Python's": (add_dense("os.system"), "config.json", "os.system"),
+    "pooling of an unknown mode": (
+        edit("1_Pooling/config.json", pooling_mode="median"),
+        "",
+        "Invalid pooling mode",
+    ),
+    "pooling a list": (write("1_Pooling/config.json", []), "", "cannot be loaded"),
+    "sentence_bert_config cut": (cut("sentence_bert_config.json", 10), "sentence_bert_config.json", "not valid JSON"),
+    "sentence_bert_config a number": (write("sentence_bert_config.json", "1"), "sentence_bert_config.json", "object"),
+    "sentence_bert_config that names a repository": (
+        edit("sentence_bert_config.json", model_args={"attn_implementation": "someone/kernel"}),
+        "sentence_bert_config.json",
+        "someone/kernel",
+    ),
+    "prompts a list": (
+        edit("config_sentence_transformers.json", prompts=[]),
+        "config_sentence_transformers.json",
+        "prompts",
+    ),
+    "a prompt that is a number": (
+        edit("config_sentence_transformers.json", prompts={"query": 1}),
+        "config_sentence_transformers.json",
+        "prompts.query",
+    ),
+    "a default prompt that is not there": (
+        edit("config_sentence_transformers.json", default_prompt_name="x"),
+        "",
+        "Default prompt name",
+    ),
+    "an unknown similarity": (
+        edit("config_sentence_transformers.json", similarity_fn_name="maxsim"),
+        "config_sentence_transformers.json",
+        "similarity_fn_name",
+    ),
+    "shards outside the folder": (add_shards("../x.safetensors"), "model.safetensors.index.json", "../x.safetensors"),
+    "a shard that is absent": (add_shards("x.safetensors"), "model.safetensors.index.json", "not beside it"),
+    "an adapter": (
+        write("adapter_config.json", {"base_model_name_or_path": "/x"}),
+        "adapter_config.json",
+        "merge the two",
+    ),
+    "a cross-encoder": (
+        edit("config_sentence_transformers.json", model_type="CrossEncoder"),
+        "config_sentence_transformers.json",
+        "kind = ",
+    ),
+    "a sparse encoder": (
+        edit("config_sentence_transformers.json", model_type="SparseEncoder"),
+        "config_sentence_transformers.json",
+        "kind = ",
+    ),
+    "a multi-vector encoder": (
+        edit("config_sentence_transformers.json", model_type="MultiVectorEncoder"),
+        "config_sentence_transformers.json",
+        "kind = ",
+    ),
+    "a sparse encoder's module": (
+        list_module("sentence_transformers.sparse_encoder.models.SpladePooling"),
+        "modules.json",
+        "a SparseEncoder",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_folder_is_one_line_that_names_the_file(name: str, whole: Path, tmp_path: Path) -> None:
+    from harness.models.loading import load_model
+
+    change, file, words = BROKEN[name]
+    folder = tmp_path / "model"
+    shutil.copytree(whole, folder)
+    # What would be imported or unpickled leaves a mark.
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    change(folder)
+    with pytest.raises(SourceError) as caught:
+        load_model(folder, device="cpu")
+    message = str(caught.value)
+    assert message.startswith(f"{folder}")
+    assert file in message
+    assert words in message
+    assert "\n" not in message
+    assert len(message) < 1000
+    assert not (tmp_path / "ran").exists()
+
+
+class _Mark:
+    """Leaves a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["inside", "in a linked folder"])
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "1_Pooling/extra.pt", "optimizer.PKL"])
+def test_a_folder_with_pickles_is_refused(whole: Path, tmp_path: Path, name: str, *, linked: bool) -> None:
+    from harness.models.loading import load_model
+
+    folder, mark = tmp_path / "model", tmp_path / "ran"
+    shutil.copytree(whole, folder)
+    place = folder / name
+    if linked:
+        (tmp_path / "elsewhere").mkdir()
+        (folder / "linked").symlink_to(tmp_path / "elsewhere")
+        place = tmp_path / "elsewhere" / Path(name).name
+    place.write_bytes(pickle.dumps(_Mark(mark)))
+    with pytest.raises(SourceError, match=Path(name).name):
+        load_model(folder, device="cpu")
+    assert not mark.exists()
+
+
+def test_a_link_to_a_folder_above_ends_the_search(whole: Path, tmp_path: Path) -> None:
+    from harness.models.model_folder import check_model_folder
+
+    folder = tmp_path / "model"
+    shutil.copytree(whole, folder)
+    for name in ("a", "b", "c"):
+        (folder / name).symlink_to(folder)
+    assert [module.path for module in check_model_folder(folder).modules] == ["", "1_Pooling", "2_Normalize"]
+
+
+def test_a_folder_without_safetensors_is_refused(whole: Path, tmp_path: Path) -> None:
+    from harness.models.loading import load_model
+
+    folder = tmp_path / "model"
+    shutil.copytree(whole, folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(SourceError, match="expected weights as safetensors"):
+        load_model(folder, device="cpu")
+
+
+def test_an_absent_folder_is_refused_without_asking_a_hub(tmp_path: Path) -> None:
+    from harness.models.loading import load_model
+
+    with pytest.raises(SourceError, match="found none"):
+        load_model(tmp_path / "sentence-transformers/all-MiniLM-L6-v2", device="cpu")
+
+
+@pytest.mark.parametrize(
+    "references",
+    [
+        ["sentence_transformers.models.Transformer", "sentence_transformers.models.Pooling"],
+        ["sentence_transformers.models.Transformer.Transformer", "sentence_transformers.models.Pooling.Pooling"],
+        [
+            "sentence_transformers.sentence_transformer.modules.Transformer",
+            "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
+        ],
+    ],
+)
+def test_the_modules_names_of_every_version_are_taken(whole: Path, tmp_path: Path, references: list[str]) -> None:
+    from harness.models.loading import load_model
+
+    folder = tmp_path / "model"
+    shutil.copytree(whole, folder)
+    paths = ["", "1_Pooling"]
+    write(
+        "modules.json",
+        [
+            {"idx": index, "name": str(index), "path": path, "type": reference}
+            for index, (path, reference) in enumerate(zip(paths, references, strict=True))
+        ],
+    )(folder)
+    assert [type(module).__name__ for module in load_model(folder, device="cpu")] == ["Transformer", "Pooling"]
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import torch, sentence_transformers
+from harness.errors import HarnessError
+from harness.models.loading import load_model
+
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**27, -1))
+try:
+    load_model(Path(sys.argv[1]), device="cpu")
+except HarnessError as cause:
+    print(cause)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits address space")
+def test_a_model_that_does_not_fit_into_memory_is_said(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(whole, folder)
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    config = json.loads((folder / "config.json").read_text())
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+    save_file(weights | {name: np.zeros((2_000_000, 32), dtype=np.float32)}, folder / "model.safetensors")
+    write("config.json", config | {"vocab_size": 2_000_000})(folder)
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(folder)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"{folder}: loading the model: too little memory"), done.stdout + done.stderr
+    assert done.stdout.count("\n") == 1
