@@ -5,20 +5,28 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from harness.core.text import clip, printable
 from harness.errors import HarnessError
 
+# Of the matrix products in training; weights, sums and the optimizer stay in fp32.
+Precision = Literal["fp32", "bf16", "fp16"]
+
 SEED_LIMIT = 2**32
 
-# As torch's allocators, the system and the loader of safetensors say it.
-OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "Cannot allocate memory", "can't allocate memory")
-
+# As torch's allocators, the system, C++ and oneDNN (which makes its code anew for every shape) say it.
+OUT_OF_MEMORY = re.compile(
+    r"DefaultCPUAllocator|out of memory|[Cc]an(?:no|')t allocate memory|bad_alloc"
+    r"|could not create a (?:primitive|memory object)$"
+)
 SHOWN_CHARACTERS = 300
 
 # Kernels that oneDNN keeps for reuse; a training step needs about a hundred.
@@ -30,6 +38,21 @@ def name_device(device: str, cpu: str) -> str:
     import torch  # noqa: PLC0415 - takes seconds
 
     return str(torch.cuda.get_device_name(device)) if device.startswith("cuda") else cpu
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What decides the order of a CPU's sums: torch's threads, and the vector instructions that it uses."""
+
+    threads: int
+    cpu_capability: str
+
+
+def describe_arithmetic() -> Arithmetic:
+    """Ask torch, which takes both from the process's environment and the processor."""
+    import torch  # noqa: PLC0415 - takes seconds
+
+    return Arithmetic(torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
 
 
 def reset_peak_device_memory(device: str) -> None:
@@ -165,8 +188,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    words = str(error)
-    return isinstance(error, RuntimeError | OSError) and any(sign in words for sign in OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError | OSError) and OUT_OF_MEMORY.search(str(error)) is not None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from harness.errors import RecordError, ThresholdMissed
 from harness.experiment.lock import Lock
 from harness.experiment.manifest import Experiment
 from harness.experiment.trial import Trial
-from harness.models.device import keep_freed_memory, name_device, pick_device
+from harness.models.device import describe_arithmetic, keep_freed_memory, name_device, pick_device
 from harness.models.training import choose_precision
 from harness.pipeline import stages
 from harness.pipeline.progress import Progress
@@ -82,7 +83,7 @@ def open_workplace(
         from harness.models.trainer import check_trackers  # noqa: PLC0415 - loads torch, and this alone needs it here
 
         check_trackers(trackers)
-    environment = collect_environment(Path(__file__).parent)
+    environment = collect_environment(Path(__file__).parent).replace(**dataclasses.asdict(describe_arithmetic()))
     workplace = Workplace(
         experiment=experiment,
         lock=lock,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from harness.errors import StoreError
 from harness.experiment.data import Data
 from harness.experiment.lock import ResolvedSource
 from harness.experiment.manifest import Evaluation, Training
+from harness.models.device import Precision, describe_arithmetic
 from harness.models.encoder import count_truncated, encode_texts
 from harness.models.loading import load_model
 from harness.models.search import retrieve
-from harness.models.training import LOG_FILE, MODEL_FOLDER, Precision, StepProgress, train_model
+from harness.models.training import LOG_FILE, MODEL_FOLDER, StepProgress, train_model
 from harness.pipeline.cost import Meter
 from harness.pipeline.dataset import PreparedData, list_columns, load_rows, read_prepared, write_prepared
 from harness.pipeline.store import Cost, Output, Store
@@ -244,7 +246,10 @@ def digest_files(files: Mapping[str, str]) -> str:
 
 def _list_numeric_inputs(device: str) -> dict[str, object]:
     packages = list_packages()
-    return {
-        "device": device.partition(":")[0],
+    kind = device.partition(":")[0]
+    inputs: dict[str, object] = {
+        "device": kind,
         "packages": {name: packages[name] for name in NUMERIC_PACKAGES if name in packages},
     }
+    # Sums are split among threads and vector lanes, and another split rounds otherwise; a GPU's are not.
+    return inputs | dataclasses.asdict(describe_arithmetic()) if kind == "cpu" else inputs

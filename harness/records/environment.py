@@ -59,6 +59,9 @@ class Environment(Frozen):
     # had neither.
     cpu_model: str | None = None
     cpu_features: tuple[str, ...] = ()
+    # What decides the order of sums: torch's threads and vector instructions. Earlier records had neither.
+    threads: int | None = None
+    cpu_capability: str | None = None
 
     @property
     def revision(self) -> str | None:

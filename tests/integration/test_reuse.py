@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.experiment.manifest import Experiment
+from harness.models.device import Arithmetic
 from harness.pipeline import stages
 from harness.records.environment import list_packages
 from harness.records.record import Record
@@ -83,6 +84,27 @@ def test_package_that_changes_numbers_costs_all_but_the_data(place: Place, monke
     monkeypatch.setattr(stages, "list_packages", lambda: packages | {"datasets": "0.0.1"})
     assert list_made(run(place)) == set()
     monkeypatch.setattr(stages, "list_packages", lambda: packages | {"torch": "0.0.1"})
+    assert list_made(run(place)) == {"baseline", "train", "evaluate"}
+
+
+def test_another_count_of_threads_costs_all_but_the_data_and_is_in_the_record(place: Place) -> None:
+    import torch
+
+    torch.set_num_threads(2)
+    try:
+        two = run(place)
+        assert list_made(two) == {"baseline", "train", "evaluate"}
+    finally:
+        torch.set_num_threads(1)
+    one = run(place)
+    assert list_made(one) == set()
+    assert [[record.environment.threads for record in records] for records in (one, two)] == [[1, 1], [2, 2]]
+    capability = torch.backends.cpu.get_cpu_capability()
+    assert {record.environment.cpu_capability for record in (*one, *two)} == {capability}
+
+
+def test_other_vector_instructions_cost_all_but_the_data(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "describe_arithmetic", lambda: Arithmetic(threads=1, cpu_capability="OTHER"))
     assert list_made(run(place)) == {"baseline", "train", "evaluate"}
 
 
