@@ -33,14 +33,14 @@ class Seal(Frozen):
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class SealedCheckpoint:
     """A checkpoint that can be gone on from."""
 
     folder: Path
     seal: Seal
 
 
-def seal_snapshot(written: Path, target: Path, *, seconds: float, batches: tuple[str, ...]) -> None:
+def seal_checkpoint(written: Path, target: Path, *, seconds: float, batches: tuple[str, ...]) -> None:
     """Make a checkpoint of a folder that the trainer wrote, in one step.
 
     Args:
@@ -60,7 +60,7 @@ def seal_snapshot(written: Path, target: Path, *, seconds: float, batches: tuple
     written.rename(target)
 
 
-def find_snapshot(folder: Path) -> Snapshot | None:
+def find_checkpoint(folder: Path) -> SealedCheckpoint | None:
     """Return the checkpoint of the highest step that is whole, or None.
 
     The order is that of the steps, since the times of files follow a clock that people set. A broken checkpoint is
@@ -69,13 +69,13 @@ def find_snapshot(folder: Path) -> Snapshot | None:
     for path in sorted(folder.glob(f"{PREFIX}*"), key=_read_step, reverse=True):
         problem = _find_problem(path)
         if not problem:
-            return Snapshot(path, _read_seal(path))
+            return SealedCheckpoint(path, _read_seal(path))
         warnings.warn(f"{path}: a broken checkpoint is not used: {problem}", stacklevel=2)
         shutil.rmtree(path, ignore_errors=True)
     return None
 
 
-def prune_snapshots(folder: Path, keep: int) -> None:
+def prune_checkpoints(folder: Path, keep: int) -> None:
     """Remove all but the last ``keep`` checkpoints, counted by step."""
     for path in sorted(folder.glob(f"{PREFIX}*"), key=_read_step)[:-keep]:
         shutil.rmtree(path, ignore_errors=True)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import HarnessError
+from harness.models.device import memory_errors
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ def encode_texts(
         One row per text, in the order of `texts`, shape (texts, dimensions); normalised only if the model does it.
 
     Raises:
-        HarnessError: `batch_tokens` is below 1.
+        HarnessError: `batch_tokens` is below 1, or memory does not suffice (names the batch).
     """
     import torch  # noqa: PLC0415 - takes seconds
 
@@ -54,14 +55,16 @@ def encode_texts(
     if dimensions is None:
         raise HarnessError("expected a model with a fixed embedding dimension, found one without")
     embeddings = np.empty((len(tokens), dimensions), dtype=np.float32)
-    # On a GPU the model's own forward pass is the trodden path.
+    # On a GPU the model's own forward pass has kernels of its own.
     packs = can_pack(model) and model.device.type == "cpu"
     done = 0
     with torch.inference_mode():
         for batch in _batch_by_length(lengths, batch_tokens):
-            own = [tokens[index].to(model.device) for index in batch]
-            encoded = embed_packed(model, own, dtype=torch.float32) if packs else _embed_padded(model, own)
-            embeddings[batch] = encoded.float().cpu().numpy()
+            doing = f"embedding {len(batch)} texts of up to {lengths[batch[0]]} tokens on {model.device}"
+            with memory_errors(doing, advice=f"free some, or lower batch_tokens ({batch_tokens})"):
+                own = [tokens[index].to(model.device) for index in batch]
+                encoded = embed_packed(model, own, dtype=torch.float32) if packs else _embed_padded(model, own)
+                embeddings[batch] = encoded.float().cpu().numpy()
             done += len(batch)
             if progress is not None:
                 progress(done, len(tokens))

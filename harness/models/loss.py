@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from torch import Tensor
 
+from harness.models.device import Precision
 from harness.models.packed_attention import cut_by_length
 from harness.models.packed_encoder import can_pack, embed_packed
-
-Precision = Literal["fp32", "bf16", "fp16"]
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -41,7 +40,7 @@ class GroupedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         """
         super().__init__(model, scale=scale)
         self.precision: Precision = precision
-        # On a GPU the trainer's autocast and the model's own kernels are the trodden path.
+        # On a GPU the trainer's autocast and the model's own forward pass have kernels of their own.
         self.packs = can_pack(model) and model.device.type == "cpu"
 
     def forward(self, sentence_features: Iterable[dict[str, Any]], labels: Tensor) -> Tensor:

@@ -25,13 +25,16 @@ from transformers.integrations.integration_utils import TensorBoardCallback, get
 
 from harness.errors import StoreError, TrainingError
 from harness.experiment.manifest import Training
-from harness.models.loss import GroupedMultipleNegativesRankingLoss, Precision
+from harness.models.device import Precision, memory_errors
+from harness.models.loss import GroupedMultipleNegativesRankingLoss
 
 # Is given the folder that the trainer wrote and the digests of all batches so far.
 KeepCheckpoint = Callable[[Path, tuple[str, ...]], None]
 
 # As torch says it; where it says it otherwise (of attention, of cuBLAS), its first sentence is taken.
 NO_ALGORITHM = " does not have a deterministic implementation"
+# A smaller batch has fewer negatives, so that it cannot be taken in silence.
+ADVICE = "free some, take a device with more, or lower the batch size, which makes it another recipe"
 SHOWN_TEXTS = 3
 SHOWN_CHARACTERS = 60
 
@@ -123,6 +126,18 @@ class RecipeTrainer(SentenceTransformerTrainer):
             loss = GroupedMultipleNegativesRankingLoss(model, scale=recipe.scale, precision=precision)
         evaluator = _Evaluator(evaluate_model) if evaluate_model and recipe.evaluation_steps else None
         super().__init__(model=model, loss=loss, evaluator=evaluator, **settings)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> torch.Tensor:
+        """Compute loss and gradients of a batch.
+
+        Raises:
+            TrainingError: memory does not suffice; names the step and the batch.
+        """
+        columns = [ids.shape for name, ids in inputs.items() if name.endswith("input_ids")]
+        size = " and ".join(f"{rows} texts of up to {tokens} tokens" for rows, tokens in columns)
+        with memory_errors(f"step {self.state.global_step + 1}, {size}", advice=ADVICE, error=TrainingError):
+            gradients: torch.Tensor = super().training_step(model, inputs, *rest, **more)
+        return gradients
 
     def compute_loss(  # type: ignore[override]  # the two base classes disagree on the model's type
         self, model: BaseModel, inputs: dict[str, Any], *rest: Any, **more: Any

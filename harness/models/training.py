@@ -7,20 +7,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from harness.core.files import hash_file, write_atomically
 from harness.errors import TrainingError
 from harness.experiment.manifest import Training
-from harness.models.checkpoints import Snapshot, find_snapshot, prune_snapshots, seal_snapshot
-from harness.models.device import native_bf16, seed_everything, synchronize
+from harness.models.checkpoints import SealedCheckpoint, find_checkpoint, prune_checkpoints, seal_checkpoint
+from harness.models.device import Precision, memory_errors, native_bf16, seed_everything, synchronize
 from harness.models.loading import load_model
 from harness.records.record import LossPoint, TrainingLog
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-Precision = Literal["fp16", "bf16", "fp32"]
 # Step, number of steps, loss and seconds left.
 StepProgress = Callable[[int, int, float, float], None]
 EvaluateModel = Callable[["SentenceTransformer"], Mapping[str, float]]
@@ -89,13 +88,14 @@ def train_model(
         evaluate: asked every ``evaluation_steps`` for the values of the model so far.
 
     Raises:
-        TrainingError: the loss is not finite (names step and batch).
+        TrainingError: the loss is not finite, or memory does not suffice (names step and batch).
         StoreError: the disk takes no checkpoint or model.
     """
     from datasets import Dataset  # noqa: PLC0415 - heavy
     from transformers import PrinterCallback  # noqa: PLC0415 - heavy
 
     from harness.models.trainer import (  # noqa: PLC0415 - heavy
+        ADVICE,
         RecipeTrainer,
         deterministic_algorithms,
         make_arguments,
@@ -107,14 +107,14 @@ def train_model(
     model = load_model(base, device=device)
     table = Dataset.from_dict({name: list(texts) for name, texts in columns.items()})
     checkpoints = scratch / "checkpoints"
-    newest = find_snapshot(checkpoints)
+    newest = find_checkpoint(checkpoints)
     clock = _Clock(newest)
     resumes = _count_resumes(scratch / "resumes", resumed=newest is not None)
 
     def keep(written: Path, batches: tuple[str, ...]) -> None:
         target = checkpoints / written.name
-        seal_snapshot(written, target, seconds=clock.read(), batches=batches)
-        prune_snapshots(checkpoints, recipe.checkpoints_kept)
+        seal_checkpoint(written, target, seconds=clock.read(), batches=batches)
+        prune_checkpoints(checkpoints, recipe.checkpoints_kept)
 
     trainer = RecipeTrainer(
         model=model,
@@ -131,7 +131,8 @@ def train_model(
     )
     trainer.remove_callback(PrinterCallback)
     clock.start()
-    with deterministic_algorithms() as nondeterministic:
+    training = f"training in batches of {recipe.batch_size} rows"
+    with deterministic_algorithms() as nondeterministic, memory_errors(training, advice=ADVICE, error=TrainingError):
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest.folder))
     synchronize(device)
     seconds = clock.read()
@@ -154,7 +155,7 @@ def train_model(
 class _Clock:
     """Counts training seconds over all attempts; what an attempt did after its last checkpoint is not kept."""
 
-    def __init__(self, newest: Snapshot | None) -> None:
+    def __init__(self, newest: SealedCheckpoint | None) -> None:
         self.before = 0.0 if newest is None else newest.seal.seconds
         self.started = 0.0
 

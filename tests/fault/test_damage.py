@@ -20,7 +20,7 @@ from harness.evidence.bundle import unpack_bundle, write_bundle
 from harness.evidence.verify import BINDING, ROUNDING, verify_records
 from harness.experiment.lock import LockedSource, read_lock
 from harness.experiment.manifest import read_experiment
-from harness.models.checkpoints import find_snapshot, seal_snapshot
+from harness.models.checkpoints import find_checkpoint, seal_checkpoint
 from harness.pipeline.store import ENTRY_FILE, Cost, Store
 from harness.records.record import read_record
 from harness.records.run import Run, write_run
@@ -113,12 +113,12 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(
             written.mkdir(parents=True)
             for name in ("model.safetensors", "optimizer.pt", "trainer_state.json", "rng_state.pth"):
                 (written / name).write_bytes(random.Random(step).randbytes(500))
-            seal_snapshot(written, folder / f"checkpoint-{step}", seconds=1.0, batches=("b",) * step)
+            seal_checkpoint(written, folder / f"checkpoint-{step}", seconds=1.0, batches=("b",) * step)
         file = generator.choice(sorted((folder / "checkpoint-4").iterdir()))
         DAMAGES[damage](file, generator)
         with faults.commit(f"{damage}: checkpoint"), warnings.catch_warnings(record=True):
             warnings.simplefilter("always")
-            found = find_snapshot(folder)
+            found = find_checkpoint(folder)
             assert found is not None
             assert found.folder.name == "checkpoint-2"
 

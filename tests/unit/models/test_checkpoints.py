@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.models.checkpoints import find_snapshot, prune_snapshots, seal_snapshot
+from harness.models.checkpoints import find_checkpoint, prune_checkpoints, seal_checkpoint
 
 
 def write(folder: Path, step: int, *, seconds: float = 1.0) -> Path:
@@ -19,7 +19,7 @@ def write(folder: Path, step: int, *, seconds: float = 1.0) -> Path:
     (written / "deep" / "config.json").write_text("{}", encoding="utf-8")
     target = folder / f"checkpoint-{step}"
     batches = tuple(f"batch {number}" for number in range(step))
-    seal_snapshot(written, target, seconds=seconds, batches=batches)
+    seal_checkpoint(written, target, seconds=seconds, batches=batches)
     assert not written.exists()
     return target
 
@@ -28,7 +28,7 @@ def test_newest_is_the_highest_step_whatever_the_clock_says(tmp_path: Path) -> N
     for step in (9, 10, 100):
         folder = write(tmp_path, step, seconds=float(step))
         os.utime(folder, (1e9 - step, 1e9 - step))
-    newest = find_snapshot(tmp_path)
+    newest = find_checkpoint(tmp_path)
     assert newest is not None
     assert newest.folder.name == "checkpoint-100"
     assert newest.seal.seconds == 100
@@ -36,8 +36,8 @@ def test_newest_is_the_highest_step_whatever_the_clock_says(tmp_path: Path) -> N
 
 
 def test_none_is_found_where_none_was_written(tmp_path: Path) -> None:
-    assert find_snapshot(tmp_path) is None
-    assert find_snapshot(tmp_path / "absent") is None
+    assert find_checkpoint(tmp_path) is None
+    assert find_checkpoint(tmp_path / "absent") is None
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "missing", "added", "unsealed", "broken seal", "empty folder"])
@@ -62,7 +62,7 @@ def test_broken_one_is_named_and_the_one_before_it_serves(tmp_path: Path, damage
             for path in (weights, broken / "deep" / "config.json", broken / "seal.json"):
                 path.unlink()
     with pytest.warns(UserWarning, match="checkpoint-4: a broken checkpoint is not used"):
-        newest = find_snapshot(tmp_path)
+        newest = find_checkpoint(tmp_path)
     assert newest is not None
     assert newest.folder.name == "checkpoint-2"
     assert not broken.exists()
@@ -71,7 +71,7 @@ def test_broken_one_is_named_and_the_one_before_it_serves(tmp_path: Path, damage
 def test_oldest_go_first_by_step(tmp_path: Path) -> None:
     for step in (2, 4, 8, 16):
         os.utime(write(tmp_path, step), (1e9 - step, 1e9 - step))
-    prune_snapshots(tmp_path, 2)
+    prune_checkpoints(tmp_path, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-16", "checkpoint-8"]
 
 
@@ -79,7 +79,7 @@ def test_sealing_replaces_a_broken_one_of_the_same_step(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-4").mkdir()
     (tmp_path / "checkpoint-4" / "rest").touch()
     write(tmp_path, 4)
-    newest = find_snapshot(tmp_path)
+    newest = find_checkpoint(tmp_path)
     assert newest is not None
     assert sorted(newest.seal.files) == ["deep/config.json", "model.safetensors"]
 
@@ -94,4 +94,4 @@ def test_a_flipped_bit_anywhere_in_a_seal_is_found(tmp_path: Path, monkeypatch: 
         damaged[place] ^= 1 << place % 8
         seal.write_bytes(damaged)
         with pytest.warns(UserWarning, match="a broken checkpoint is not used"):
-            assert find_snapshot(tmp_path) is None
+            assert find_checkpoint(tmp_path) is None
