@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from harness.gate.acceptance_report import build_acceptance_report
 from harness.gate.compare import compare
 from harness.gate.policy import Policy, read_policy
 from harness.gate.reference import Acceptance, accept, plan_acceptance
-from harness.gate.report import build_gate_report
+from harness.gate.report import build_gate_report, name_gate_report
 from harness.records.untrusted import take_in
 from harness.report.document import Report
+from harness.report.failure import build_failure_report
 from harness.report.github import ACTIONS_VARIABLE, list_commands, publish_summary, render_comment
 from harness.report.markdown import render_markdown
 from harness.report.terminal import render_terminal
@@ -24,7 +25,7 @@ DONE, DECLINED = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
-class Faces:
+class OutputFiles:
     """The files that a gate's report is also written to; None where it is not asked for."""
 
     markdown: Path | None = None
@@ -34,7 +35,7 @@ class Faces:
 
 
 def run_gate(
-    reference: Path, candidate: Path, *, policy: Path | None, faces: Faces, environment: Mapping[str, str]
+    reference: Path, candidate: Path, *, policy: Path | None, outputs: OutputFiles, environment: Mapping[str, str]
 ) -> int:
     """Compare two folders of records, show the report, and return the exit code: 0 pass, 1 regression, 2 cannot tell.
 
@@ -42,23 +43,41 @@ def run_gate(
         reference: a folder of accepted records, or of such folders.
         candidate: likewise, the records to be judged; nothing in it is trusted.
         policy: a policy file; None takes the defaults.
-        faces: further files to write.
+        outputs: further files to write, whatever happens: where it could not be judged, they say so.
         environment: the process's variables, which say whether this is a GitHub runner.
 
     Raises:
         HarnessError: the policy is wrong, or a file cannot be written.
     """
-    rules = Policy() if policy is None else read_policy(policy)
-    before, after = take_in(reference, side="reference"), take_in(candidate, side="candidate")
-    result = compare(before.records, after.records, rules, unread=(*before.problems, *after.problems))
-    report = build_gate_report(result, before.records, after.records)
-    _show(f"{render_terminal(report)}\n\n{report.title}", environment)
-    for path, render in _list_faces(faces):
-        _write(path, render(report))
+    # First, since the name by which the next run finds this report's comment follows from it.
+    before = take_in(reference, side="reference")
+    try:
+        rules = Policy() if policy is None else read_policy(policy)
+        after = take_in(candidate, side="candidate")
+        result = compare(before.records, after.records, rules, unread=(*before.problems, *after.problems))
+        report = build_gate_report(result, before.records, after.records)
+        written = _render_outputs(report, outputs)
+    except Exception as cause:
+        # On GitHub an older "passed" would stay otherwise, as if it were about these records.
+        failed = build_failure_report(
+            name_gate_report(before.records), "Gate cannot tell: the records could not be judged", cause
+        )
+        _write_all(_render_outputs(failed, outputs))
+        _publish(failed, environment)
+        raise
+    # Before anything is shown, since whoever reads that may go away.
+    try:
+        _write_all(written)
+    finally:
+        _show(f"{render_terminal(report)}\n\n{report.title}", environment)
+        _publish(report, environment)
+    return result.outcome.exit_code
+
+
+def _publish(report: Report, environment: Mapping[str, str]) -> None:
     publish_summary(report, environment)
     for line in list_commands(report, environment):
         print(line)
-    return result.outcome.exit_code
 
 
 def run_accept(reference: Path, candidate: Path, *, ask: Callable[[str], str] | None, yes: bool) -> int:
@@ -111,18 +130,18 @@ def _confirm(plans: list[Acceptance], ask: Callable[[str], str] | None) -> bool:
         return False
 
 
-def _list_faces(faces: Faces) -> list[tuple[Path, Callable[[Report], str]]]:
-    found: list[tuple[Path | None, Callable[[Report], str]]] = [
-        (faces.markdown, lambda report: render_markdown(report, pictures=None)),
-        (faces.comment, render_comment),
-        (faces.junit, _render_junit),
-        (faces.html, _render_html),
+def _render_outputs(report: Report, outputs: OutputFiles) -> list[tuple[Path, str]]:
+    wanted: list[tuple[Path | None, Callable[[Report], str]]] = [
+        (outputs.markdown, lambda report: render_markdown(report, pictures=None)),
+        (outputs.comment, render_comment),
+        (outputs.junit, _render_junit),
+        (outputs.html, _render_html),
     ]
-    return [(path, render) for path, render in found if path is not None]
+    return [(path, render(report)) for path, render in wanted if path is not None]
 
 
 def _render_junit(report: Report) -> str:
-    from harness.report.junit import render_junit  # noqa: PLC0415 - a gate without this face need not wait for it
+    from harness.report.junit import render_junit  # noqa: PLC0415 - a gate without this file need not wait for it
 
     return render_junit(report)
 
@@ -134,8 +153,13 @@ def _render_html(report: Report) -> str:
     return render_html(report, {picture.name: draw_picture(picture) for picture in report.pictures})
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        write_atomically(path, text.encode())
-    except OSError as cause:
-        raise RecordError(f"{path}: cannot be written: {cause.strerror or cause}") from cause
+def _write_all(written: Sequence[tuple[Path, str]]) -> None:
+    """Write every file that the disk takes, then name those that it refused."""
+    problems = []
+    for path, text in written:
+        try:
+            write_atomically(path, text.encode())
+        except OSError as cause:
+            problems.append(f"{path}: cannot be written: {cause.strerror or cause}")
+    if problems:
+        raise RecordError("\n".join(problems))

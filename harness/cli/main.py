@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,20 +17,44 @@ from harness.core.text import printable
 from harness.errors import HarnessError
 
 PASSED, DIFFERS, FAILED = 0, 1, 2
+# What a shell reports of a tool that ended when its reader went away: 128 and the number of SIGPIPE.
+READER_GONE = 128 + 13
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 well, 1 the answer is no, 2 it could not be done."""
+    _accept_any_letter()
     options = make_parser().parse_args(arguments)
     try:
         code: int = options.run(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a reader that went away is met, rather than as Python ends
     except HarnessError as error:
         print(f"harness: {type(error).__name__}: {_show(str(error))}", file=sys.stderr)
         return error.exit_code
-    except Exception:  # noqa: BLE001 - whatever nobody foresaw is no answer: Python's own exit code would say "no"
+    except Exception as error:  # noqa: BLE001 - whatever nobody foresaw is no answer: Python's own exit code would say "no"
+        if isinstance(error, BrokenPipeError) and _has_lost_reader():
+            return READER_GONE
         print(_show(traceback.format_exc()), file=sys.stderr)
         return FAILED
     return code
+
+
+def _accept_any_letter() -> None:
+    """Let stdout write what its encoding lacks, such as a plus-minus sign in ASCII, as an escape; stderr does so."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _has_lost_reader() -> bool:
+    """Say whether stdout's reader went away, as ``head`` does; if so, what is left to write goes nowhere."""
+    poller = select.poll()
+    poller.register(sys.stdout.fileno(), 0)
+    lost = any(event & (select.POLLERR | select.POLLHUP) for _, event in poller.poll(0))
+    if lost:
+        # Python flushes once more as it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return lost
 
 
 def _show(text: str) -> str:
@@ -94,13 +120,13 @@ def _report(options: argparse.Namespace) -> int:
 
 def _gate(options: argparse.Namespace) -> int:
     print(f"{options.candidate}: held against {options.reference}", file=sys.stderr, flush=True)  # see _report
-    from harness.cli.gate import Faces, run_gate  # noqa: PLC0415 - see make_parser
+    from harness.cli.gate import OutputFiles, run_gate  # noqa: PLC0415 - see make_parser
 
     return run_gate(
         options.reference,
         options.candidate,
         policy=options.policy,
-        faces=Faces(options.markdown, options.comment, options.junit, options.html),
+        outputs=OutputFiles(options.markdown, options.comment, options.junit, options.html),
         environment=os.environ,
     )
 

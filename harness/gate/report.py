@@ -39,13 +39,12 @@ def build_gate_report(result: GateReport, reference: Sequence[Record], candidate
         reference: the records it was given as reference.
         candidate: the records it was given to judge.
     """
-    experiments = sorted({record.trial.experiment for record in reference})
     primary = {
         (record.trial.experiment, measure)
         for record in reference
         for measure in result.policy.quality.primary or (record.experiment.evaluation.primary,)
     }
-    single = experiments[0] if len(experiments) == 1 else None
+    single = _find_single(reference)
     sections = (
         _summarise(result, primary, single),
         _list_problems(result),
@@ -55,7 +54,7 @@ def build_gate_report(result: GateReport, reference: Sequence[Record], candidate
         _list_rules(result.policy),
     )
     return Report(
-        name=f"gate-{single}" if single else "gate",
+        name=name_gate_report(reference),
         title=TITLES[result.outcome] + (f" ({single})" if single else ""),
         lead=(_describe("Candidate", candidate), _describe("Reference", reference)),
         verdicts=_count(result),
@@ -63,6 +62,17 @@ def build_gate_report(result: GateReport, reference: Sequence[Record], candidate
         sections=tuple(section for section in sections if section.blocks),
         cases=(*list_gate_cases(result),),
     )
+
+
+def name_gate_report(reference: Sequence[Record]) -> str:
+    """Return the report's name, by which a comment is found again: after the reference's experiment if it is one."""
+    single = _find_single(reference)
+    return f"gate-{single}" if single else "gate"
+
+
+def _find_single(records: Sequence[Record]) -> str | None:
+    experiments = {record.trial.experiment for record in records}
+    return experiments.pop() if len(experiments) == 1 else None
 
 
 def _describe(side: str, records: Sequence[Record]) -> str:

@@ -1,4 +1,4 @@
-"""The gate through the real command line: every exit code, every face, no torch, and soon done."""
+"""The gate through the real command line: every exit code, every output file, no torch, and soon done."""
 
 from __future__ import annotations
 
@@ -172,11 +172,11 @@ def test_exit_2_an_absent_folder_and_a_wrong_option(write: Writer, tmp_path: Pat
     assert run("gate", "--reference", tmp_path).returncode == 2
 
 
-def test_exit_2_where_a_face_cannot_be_written(write: Writer, tmp_path: Path) -> None:
+def test_exit_2_where_an_output_file_cannot_be_written(write: Writer, tmp_path: Path) -> None:
     reference = write("old", 0.9)
     (tmp_path / "file").touch()
-    faces = ("--markdown", tmp_path / "file" / "x.md")
-    done = run("gate", "--reference", reference, "--candidate", reference, *faces)
+    outputs = ("--markdown", tmp_path / "file" / "x.md")
+    done = run("gate", "--reference", reference, "--candidate", reference, *outputs)
     assert done.returncode == 2
     assert "cannot be written" in done.stderr
 
@@ -192,9 +192,97 @@ def test_exit_2_what_nobody_foresaw() -> None:
     assert "ZeroDivisionError" in done.stderr
 
 
-def test_every_face_is_written(write: Writer, tmp_path: Path) -> None:
-    faces = {name: tmp_path / "out" / f"gate.{name}" for name in ("markdown", "comment", "junit", "html")}
-    options = [text for name, path in faces.items() for text in (f"--{name}", path)]
+def list_outputs(folder: Path) -> tuple[dict[str, Path], list[object]]:
+    """Return a path per output file of the gate, and the options that ask for them."""
+    paths = {name: folder / f"gate.{name}" for name in ("markdown", "comment", "junit", "html")}
+    return paths, [text for name, path in paths.items() for text in (f"--{name}", path)]
+
+
+def test_one_file_that_cannot_be_written_keeps_no_other_from_it(write: Writer, tmp_path: Path) -> None:
+    reference = write("old", 0.9)
+    paths, options = list_outputs(tmp_path / "out")
+    paths["markdown"].mkdir(parents=True)
+    done = run("gate", "--reference", reference, "--candidate", reference, *options)
+    assert done.returncode == 2
+    assert "Gate passed" in done.stdout
+    assert f"{paths['markdown']}: cannot be written" in done.stderr
+    assert all(paths[name].is_file() for name in ("comment", "junit", "html"))
+
+
+def test_where_the_gate_cannot_judge_its_files_say_so_in_place_of_old_ones(write: Writer, tmp_path: Path) -> None:
+    reference = write("old", 0.9)
+    paths, options = list_outputs(tmp_path)
+    summary = tmp_path / "summary.md"
+    sides = ("--reference", reference, "--candidate", reference)
+    assert run("gate", *sides, *options).returncode == 0
+    mark = paths["comment"].read_text(encoding="utf-8").splitlines()[0]
+    (tmp_path / "policy.toml").write_text("unknown = 1", encoding="utf-8")
+    variables = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
+    wrong_policy = run("gate", *sides, *options, "--policy", tmp_path / "policy.toml", **variables)
+    assert wrong_policy.returncode == 2
+    assert "unknown" in wrong_policy.stderr
+    assert "::error title=could not be judged::" in wrong_policy.stdout
+    texts = {name: path.read_text(encoding="utf-8") for name, path in (*paths.items(), ("summary", summary))}
+    for text in texts.values():
+        assert "could not be judged" in text
+        assert "passed" not in text
+        assert "unknown" in text
+    # The next run, and the job that posts it, find the comment of the last one.
+    assert texts["comment"].splitlines()[0] == mark
+    assert ET.fromstring(texts["junit"]).attrib["failures"] == "1"  # noqa: S314 - our own
+
+
+def test_what_nobody_foresaw_is_said_in_the_files_too(write: Writer, tmp_path: Path) -> None:
+    reference = write("old", 0.9)
+    paths, options = list_outputs(tmp_path)
+    broken = "import harness.cli.gate as gate; gate.compare = lambda *a, **k: 1 / 0; "
+    code = f"{broken}import sys; from harness.cli.main import main; sys.exit(main())"
+    arguments = ["gate", "--reference", reference, "--candidate", reference, *options]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 2
+    for path in paths.values():
+        assert "ZeroDivisionError: division by zero" in path.read_text(encoding="utf-8")
+
+
+def test_ascii_takes_nothing_from_the_output_files(write: Writer, tmp_path: Path) -> None:
+    reference = write("old", 0.9)
+    paths, options = list_outputs(tmp_path)
+    done = run("gate", "--reference", reference, "--candidate", write("new", 0.2), *options, PYTHONIOENCODING="ascii")
+    assert done.returncode == 1, done.stderr
+    assert "Gate failed" in done.stdout
+    assert done.stdout.isascii()
+    assert "\\xb1" in done.stdout
+    assert "±" in paths["html"].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_a_reader_that_goes_away_ends_no_command_in_a_traceback(
+    write: Writer, tmp_path: Path, *, unbuffered: bool
+) -> None:
+    reference = write("old", 0.9)
+    paths, options = list_outputs(tmp_path)
+    arguments = ["gate", "--reference", reference, "--candidate", reference, *options]
+    # Unbuffered, so that the end of the reader is met on the way; else it is met at the end.
+    with subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **({"PYTHONUNBUFFERED": "1"} if unbuffered else {})},
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        said = child.stderr.read().decode()
+    assert child.returncode == 128 + 13
+    assert "Traceback" not in said
+    assert "BrokenPipe" not in said
+    assert all(path.is_file() for path in paths.values())
+
+
+def test_every_output_file_is_written(write: Writer, tmp_path: Path) -> None:
+    outputs, options = list_outputs(tmp_path / "out")
     summary = tmp_path / "summary.md"
     reference, candidate = write("old", 0.9), write("new", 0.2)
     done = run(
@@ -204,7 +292,7 @@ def test_every_face_is_written(write: Writer, tmp_path: Path) -> None:
         GITHUB_STEP_SUMMARY=str(summary),
     )
     assert done.returncode == 1
-    texts = {name: path.read_text(encoding="utf-8") for name, path in faces.items()}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in outputs.items()}
     assert texts["markdown"].startswith("# Gate failed: worse than the reference (bioasq)\n")
     assert texts["comment"].startswith("<!-- harness report gate-bioasq -->\n")
     assert "Gate failed" in texts["comment"]
