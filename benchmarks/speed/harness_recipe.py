@@ -14,7 +14,9 @@ from unittest.mock import patch
 
 from sentence_transformers import SentenceTransformer
 
-from harness.experiment.manifest import Evaluation, Training, read_experiment
+from harness.experiment.evaluation import Evaluation
+from harness.experiment.manifest import read_experiment
+from harness.experiment.recipe import Recipe
 from harness.models.device import keep_freed_memory
 from harness.models.loading import load_model
 from harness.models.training import MODEL_FOLDER, choose_precision, train_model
@@ -49,7 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     free = switch if options.any_algorithms else nullcontext()
     with tempfile.TemporaryDirectory() as folder, free:
         step_seconds = measure_training(
-            options.model, prepared.train[: options.pairs], experiment.training, seed=options.seed, folder=Path(folder)
+            options.model,
+            prepared.train[: options.pairs],
+            experiment.recipes["finetuned"],
+            seed=options.seed,
+            folder=Path(folder),
         )
         tuned = load_model(Path(folder) / "target" / MODEL_FOLDER, device="cpu")
         after = evaluate(tuned, data, experiment.evaluation)
@@ -79,7 +85,7 @@ def evaluate(model: SentenceTransformer, data: PreparedData, evaluation: Evaluat
     return average(evaluate_run(run, data.qrels, evaluation.measures))
 
 
-def measure_training(base: Path, rows: Sequence[Row], recipe: Training, *, seed: int, folder: Path) -> list[float]:
+def measure_training(base: Path, rows: Sequence[Row], recipe: Recipe, *, seed: int, folder: Path) -> list[float]:
     marks: list[float] = []
     target, scratch = folder / "target", folder / "scratch"
     target.mkdir()
@@ -87,7 +93,7 @@ def measure_training(base: Path, rows: Sequence[Row], recipe: Training, *, seed:
     started = time.perf_counter()
     train_model(
         base,
-        list_columns(rows, recipe.columns),
+        list_columns(rows, recipe.inputs),
         recipe,
         seed=seed,
         device="cpu",

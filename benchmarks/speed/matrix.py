@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.speed.workbench import EXPERIMENTS, REBUILT, Workbench, find_manifest, find_model, run_module
 from harness.analysis.equivalence import classify
-from harness.experiment.lock import format_lock
+from harness.experiment.lock import format_lock, list_sources
 from harness.experiment.manifest import read_experiment
 from harness.records.record import read_records
 from harness.sources.fetch import make_lock
@@ -100,7 +100,7 @@ def cut_data(prepared: Path, folder: Path, *, pairs: int, passages: int) -> None
 def write_manifest(models: Sequence[str], bench: Workbench, folder: Path, *, seeds: int) -> Path:
     """Write an experiment that fine-tunes all models by the rebuilt experiment's recipe, and its lock."""
     base = tomllib.loads((EXPERIMENTS / f"{REBUILT}.toml").read_text(encoding="utf-8"))
-    kept = {key: base[key] for key in ("schema_version", "training", "evaluation", "verdicts")}
+    kept = {key: base[key] for key in ("schema_version", "evaluation", "verdicts")}
     rows = {
         name: len((folder / "data" / f"{name}.jsonl").read_text("utf-8").splitlines()) for name in ("train", "test")
     }
@@ -111,16 +111,20 @@ def write_manifest(models: Sequence[str], bench: Workbench, folder: Path, *, see
         "summary": "A cut of the data, to measure speed by.",
         "seeds": list(range(seeds)),
         "data": {
-            "format": "datasets",
-            "train_split": "train",
-            "test_split": "test",
-            "columns": {"anchor": "anchor", "positive": "positive", "id": "id"},
-            "train_rows": rows["train"],
-            "test_rows": rows["test"],
-            "source": {"kind": "folder", "path": "data"},
+            REBUILT: {
+                "splits": {"train": "train", "test": "test"},
+                "columns": {"query": "anchor", "passage": "positive", "id": "id"},
+                "expect": {f"{name}_rows": count for name, count in rows.items()},
+                "source": {"kind": "folder", "path": "data"},
+            },
         },
+        "recipes": {"finetuned": base["recipes"]["finetuned"]},
         "models": [
-            {"name": name, "finetuned": True, "source": find_manifest(name)[1].model(name).source.model_dump()}
+            {
+                "name": name,
+                "recipes": ["finetuned"],
+                "source": list_sources(find_manifest(name)[1])[f"model:{name}"].model_dump(),
+            }
             for name in models
         ],
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.experiment.data import FolderSource
-from harness.experiment.lock import read_lock
+from harness.experiment.lock import list_sources, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
 from harness.pipeline.dataset import load_rows, write_prepared
 from harness.sources.fetch import fetch_source
@@ -49,25 +49,26 @@ class Finished:
 def open_workbench(store: Path, scratch: Path, data_dir: Path | None) -> Workbench:
     """Prepare the data once."""
     base = read_experiment(EXPERIMENTS / f"{REBUILT}.toml")
-    source = base.data.source
+    source = base.data[base.primary_set.data].source
     there = data_dir or (EXPERIMENTS / source.path if isinstance(source, FolderSource) else None)
     name = REBUILT if there is not None and there.is_dir() else EMBEDDED
     path = EXPERIMENTS / f"{name}.toml"
     experiment = read_experiment(path)
     lock = read_lock(path.with_suffix(".lock"), experiment)
+    data = experiment.data[experiment.primary_set.data]
     fetched = fetch_source(
-        experiment.data.source,
-        lock.sources["data"],
+        data.source,
+        lock.sources[f"data:{experiment.primary_set.data}"],
         "data",
         cache=store / "sources",
         base=EXPERIMENTS,
         override=data_dir if name == REBUILT else None,
     )
-    train, test = load_rows(fetched.folder, experiment.data, cache=scratch / "cache")
-    data = scratch / "prepared"
-    data.mkdir()
-    write_prepared(data, train, test)
-    return Workbench(store, scratch, data, fetched.resolved.origin)
+    train, test = load_rows(fetched.folder, data, cache=scratch / "cache")
+    prepared = scratch / "prepared"
+    prepared.mkdir()
+    write_prepared(prepared, train, test)
+    return Workbench(store, scratch, prepared, fetched.resolved.origin)
 
 
 def find_model(name: str, bench: Workbench) -> tuple[Path, Path]:
@@ -75,7 +76,7 @@ def find_model(name: str, bench: Workbench) -> tuple[Path, Path]:
     path, experiment = find_manifest(name)
     lock = read_lock(path.with_suffix(".lock"), experiment)
     fetched = fetch_source(
-        experiment.model(name).source,
+        list_sources(experiment)[f"model:{name}"],
         lock.sources[f"model:{name}"],
         "model",
         cache=bench.store / "sources",

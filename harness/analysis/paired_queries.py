@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.analysis.seeds import Interval, check_level
 from harness.errors import StatisticsError
+from harness.experiment.claims import BASELINE
 from harness.records.record_set import Shelf, list_seeds, list_values
 
 ROUNDS = 100_000
@@ -244,7 +245,7 @@ def compare_tuned(shelf: Shelf, *, rounds: int, seed: int) -> tuple[ChangedCell,
     cells: list[tuple[str, str, tuple[int, ...]]] = []
     rows = []
     for model in shelf.experiment.models:
-        base, tuned = shelf.select(model.name, "baseline"), shelf.select(model.name, "finetuned")
+        base, tuned = shelf.select(model.name, BASELINE), shelf.select(model.name, "finetuned")
         if not base or not tuned:
             continue
         for measure in shelf.experiment.evaluation.measures:

@@ -26,7 +26,8 @@ from harness.analysis.seeds import (
     summarize,
 )
 from harness.errors import StatisticsError
-from harness.experiment.manifest import Claims, Experiment, Threshold, Variant
+from harness.experiment.claims import BASELINE, Claims, Threshold
+from harness.experiment.manifest import Experiment, Variant
 from harness.records.record import Record
 from harness.records.record_set import Shelf, list_seeds, list_values
 
@@ -171,7 +172,7 @@ def _judge_claim(shelf: Shelf, claims: Claims, measure: str, printed: str, *, co
     verdict: Agreement | Verdict | None = None
     outcome: Outcome | None = None
     plan: Plan | None = None
-    if values and claims.variant == "baseline":
+    if values and claims.variant == BASELINE:
         verdict = judge_agreement(values[0], published, half_digit)
     elif values:
         outcome = classify(values, published, half_digit, shelf.experiment.verdicts.margin)
@@ -222,7 +223,7 @@ def _judge_threshold(shelf: Shelf, threshold: Threshold) -> ThresholdVerdict:
     records = shelf.select(threshold.model, threshold.variant)
     values = list_values(records, threshold.measure)
     outcome = None
-    if values and threshold.variant == "baseline":
+    if values and threshold.variant == BASELINE:
         met = values[0] > threshold.above
         word = "above" if met else "not above"
         outcome = ThresholdOutcome(met, values[0], None, threshold.above, 0.95, f"no seeds: the value is {word} it")
@@ -240,9 +241,9 @@ def _judge_effects(shelf: Shelf, *, comparable: bool) -> Iterator[EffectVerdict]
         for measure, text in claims.values.items()
     }
     for (source, model, variant, measure), tuned_text in printed.items():
-        base_text = printed.get((source, model, "baseline", measure))
-        base, tuned = shelf.select(model, "baseline"), shelf.select(model, "finetuned")
-        if variant == "baseline" or base_text is None or not base or not tuned:
+        base_text = printed.get((source, model, BASELINE, measure))
+        base, tuned = shelf.select(model, BASELINE), shelf.select(model, variant)
+        if variant == BASELINE or base_text is None or not base or not tuned:
             continue
         ours, (start,) = list_values(tuned, measure), list_values(base, measure)
         half_digits = (half_last_digit(tuned_text), half_last_digit(base_text))

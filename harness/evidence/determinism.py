@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import DataError, HarnessError, ManifestError, RecordError
+from harness.experiment.claims import BASELINE
 from harness.experiment.manifest import Experiment
 from harness.experiment.trial import Trial, list_trials
 from harness.pipeline.selection import Selected, select_experiment
@@ -299,7 +300,7 @@ def choose_trial(experiment: Experiment, wanted: str | None) -> Trial:
     """
     trials = list(list_trials(experiment))
     if wanted is None:
-        return next((trial for trial in trials if trial.variant == "finetuned"), trials[0])
+        return next((trial for trial in trials if trial.variant != BASELINE), trials[0])
     for trial in trials:
         if trial.id == wanted:
             return trial

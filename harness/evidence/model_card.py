@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from harness.analysis.seeds import mean_interval, summarize
-from harness.experiment.data import HubSource
+from harness.experiment.data import Data, HubSource
 from harness.experiment.manifest import Experiment
 from harness.records.record import Record
 from harness.records.record_set import Shelf
@@ -66,7 +66,7 @@ def _format_metadata(record: Record, records: Sequence[Record], name: str) -> st
     from huggingface_hub import ModelCardData  # noqa: PLC0415 - only publishing needs it
 
     experiment = record.experiment
-    base, data = experiment.model(record.trial.model).source, experiment.data.source
+    base, data = experiment.model(record.trial.model).source, _find_data(experiment).source
     metadata = ModelCardData(
         base_model=base.repository if isinstance(base, HubSource) else None,
         datasets=[data.repository] if isinstance(data, HubSource) else None,
@@ -84,18 +84,20 @@ def _list_results(record: Record, records: Sequence[Record]) -> Iterator[EvalRes
     from huggingface_hub import EvalResult  # noqa: PLC0415 - only publishing needs it
 
     experiment = record.experiment
-    siblings = Shelf(experiment, records).select(record.trial.model, "finetuned")
-    data = experiment.data.source
+    siblings = Shelf(experiment, records).select(record.trial.model, record.trial.variant)
+    data = _find_data(experiment)
+    source, part = data.source, experiment.primary_set.part
+    split = part if data.splits is None else getattr(data.splits, part)
 
     def make(measure: str, value: float, label: str) -> EvalResult:
         return EvalResult(
             task_type="information-retrieval",
             task_name="Information Retrieval",
-            dataset_type=data.repository if isinstance(data, HubSource) else experiment.name,
+            dataset_type=source.repository if isinstance(source, HubSource) else experiment.name,
             dataset_name=_name_data(experiment),
-            dataset_config=experiment.data.config,
-            dataset_split=experiment.data.test_split,
-            dataset_revision=data.revision if isinstance(data, HubSource) else None,
+            dataset_config=data.config,
+            dataset_split=split,
+            dataset_revision=source.revision if isinstance(source, HubSource) else None,
             metric_type=f"cosine_{measure}",
             metric_name=label,
             metric_value=value,
@@ -114,22 +116,33 @@ def _list_results(record: Record, records: Sequence[Record]) -> Iterator[EvalRes
 
 
 def _name_data(experiment: Experiment) -> str:
-    source = experiment.data.source
+    source = _find_data(experiment).source
     return source.repository if isinstance(source, HubSource) else experiment.title
 
 
 def _list_recipe(record: Record) -> Section:
     """Spell out the manifest's recipe, and what the device made of its precision."""
-    recipe = record.experiment.training.model_dump(mode="json", exclude={"precision"})
-    rows = [
-        (key.replace("_", " "), ", ".join(value) if isinstance(value, list) else f"{value}")
-        for key, value in recipe.items()
-    ]
+    recipe = record.experiment.recipes[record.trial.variant]
+    said = recipe.model_dump(mode="json", exclude={"base", "precision", "arguments"}, exclude_none=True)
+    said |= recipe.arguments.model_dump(mode="json", exclude_none=True)
+    rows = [(key, _format_value(value)) for key, value in said.items()]
     if record.training is not None:
         rows += [("precision", record.training.precision), ("steps", f"{record.training.steps}")]
     rows.append(("seed", f"{record.trial.seed}"))
     note = Paragraph("What is not named here is the trainer's default at the versions listed under Environment.")
     return Section("Recipe", (Table(("what", "value"), tuple(rows)), note))
+
+
+def _format_value(value: object) -> str:
+    """Write a value of a recipe in one cell."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one}" for key, one in value.items())
+    return ", ".join(value) if isinstance(value, list) else f"{value}"
+
+
+def _find_data(experiment: Experiment) -> Data:
+    """Return the data set that the primary values are of."""
+    return experiment.data[experiment.primary_set.data]
 
 
 def _list_sources(record: Record) -> Section:

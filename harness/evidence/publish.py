@@ -137,7 +137,7 @@ def format_size(content: Content) -> str:
 
 def _select(shelf: Shelf, model: str | None) -> tuple[Record, ...]:
     """Return the records of the fine-tuned model asked for, or of the only one."""
-    known = {item.name: shelf.select(item.name, "finetuned") for item in shelf.experiment.models if item.finetuned}
+    known = {item.name: shelf.select(item.name, recipe) for item in shelf.experiment.models for recipe in item.recipes}
     with_records = [name for name, records in known.items() if records]
     chosen = with_records if model is None else [name for name in with_records if name == model]
     if len(chosen) != 1:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from harness.analysis.paired_queries import ROUNDS
 from harness.errors import HarnessError, SourceError
+from harness.experiment.claims import BASELINE
 from harness.experiment.lock import Lock, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
 from harness.experiment.trial import list_trials, narrow
@@ -27,7 +28,18 @@ ROUNDING = 1e-12
 SHOWN_QUERIES = 3
 SECONDS_PER_HOUR = 3600
 # The parts of a manifest that values and verdicts rest on.
-BINDING = ("seeds", "data", "models", "training", "evaluation", "verdicts", "thresholds", "claims")
+BINDING = (
+    "seeds",
+    "data",
+    "models",
+    "recipes",
+    "evaluation",
+    "verdicts",
+    "thresholds",
+    "claims",
+    "comparisons",
+    "forgetting",
+)
 
 
 @dataclass(frozen=True)
@@ -148,8 +160,10 @@ def _compare_values(record: Record, qrels: Qrels, computed: dict[str, NDArray[np
 
 
 def _compare_data(record: Record, qrels: Qrels, known: Evidence) -> Iterator[str]:
-    data, declared = record.data, record.experiment.data
-    expected: dict[str, float] = {"queries": len(qrels), "train_pairs": declared.train_rows}
+    data, declared = record.data, record.experiment.data[record.experiment.primary_set.data]
+    expected: dict[str, float] = {"queries": len(qrels)}
+    if (rows := declared.expected_rows("train")) is not None:
+        expected["train_pairs"] = rows
     if record.texts is not None and known.has_read(record.texts):
         passages = known.read_texts(record.texts).passages
         expected |= {
@@ -163,7 +177,7 @@ def _compare_data(record: Record, qrels: Qrels, known: Evidence) -> Iterator[str
 
 
 def _compare_costs(record: Record) -> Iterator[str]:
-    needed = {"prepare", "baseline"} if record.trial.variant == "baseline" else {"prepare", "train", "evaluate"}
+    needed = {"prepare", "baseline"} if record.trial.variant == BASELINE else {"prepare", "train", "evaluate"}
     if set(record.stages) != needed:
         yield f"stages: are {', '.join(sorted(record.stages))}, expected {', '.join(sorted(needed))}"
         return
@@ -221,7 +235,7 @@ def _compare_manifest(record: Record, whole: Experiment, lock: Lock) -> Iterator
     for part in BINDING:
         if getattr(own, part) != getattr(declared, part):
             yield f"experiment.{part}: is not what the manifest of {whole.name} declares"
-    for role, name in (("data", "data"), ("model", f"model:{record.trial.model}")):
+    for role, name in (("data", f"data:{whole.primary_set.data}"), ("model", f"model:{record.trial.model}")):
         source, locked = record.sources.get(role), lock.sources.get(name)  # type: ignore[call-overload]  # two literals
         if source is None or locked is None:
             yield f"sources.{role}: is missing in the record or the lock"

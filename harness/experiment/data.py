@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +16,16 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 Count = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PartName = Literal["train", "dev", "test"]
+
+PART_NAMES: tuple[PartName, ...] = ("train", "dev", "test")
+# By format: the keys that it needs, and those that would have no effect.
+NEEDED_AND_UNUSED = {
+    "table": (("columns",), ("selection",)),
+    "beir": ((), ("config", "splits", "parts", "columns", "selection")),
+    "obo": (("selection",), ("config", "splits", "parts", "columns")),
+}
 
 
 class HubSource(Frozen):
@@ -66,16 +77,50 @@ Source = Annotated[HubSource | WheelSource | FolderSource, Field(discriminator="
 
 
 class Columns(Frozen):
-    """Which columns of the source are the anchor, the positive and the id."""
+    """Which columns of a table are what; without any id, equal texts are one query or one passage.
 
-    anchor: str
-    positive: str
-    id: str
+    ``id`` names a row: its query and its passage, with nothing merged. ``query_id`` and ``passage_id`` name them apart.
+    """
+
+    query: str
+    passage: str
+    negative: str | tuple[str, ...] | None = None
+    score: str | None = None
+    label: str | None = None
+    id: str | None = None
+    query_id: str | None = None
+    passage_id: str | None = None
 
     @model_validator(mode="after")
     def _two_texts(self) -> Self:
-        if self.anchor == self.positive:
-            raise ValueError(f"anchor and positive are one column, {self.anchor!r}: every query would be its passage")
+        if self.query == self.passage:
+            raise ValueError(f"query and passage are one column, {self.query!r}: every query would be its passage")
+        if self.id is not None and (self.query_id or self.passage_id):
+            raise ValueError("id names a row's query and passage already: leave out query_id and passage_id")
+        return self
+
+
+class Splits(Frozen):
+    """The splits of a table that are its parts, by the names that the source gives them."""
+
+    train: str | None = None
+    dev: str | None = None
+    test: str | None = None
+
+
+class Parts(Frozen):
+    """Shares of a table that has no splits, drawn by the hash of ``salt`` and passage: no passage crosses parts."""
+
+    train: Share = 0.0
+    dev: Share = 0.0
+    test: Share = 0.0
+    salt: str
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        total = self.train + self.dev + self.test
+        if not math.isclose(total, 1.0, abs_tol=1e-9):
+            raise ValueError(f"the shares of train, dev and test add up to {total:g}, expected 1")
         return self
 
 
@@ -87,26 +132,32 @@ class Selection(Frozen):
     test_rows: Count
 
 
+class Expect(Frozen):
+    """What was published of the rows; what is merely read off the data is in the lock."""
+
+    train_rows: Count | None = None
+    dev_rows: Count | None = None
+    test_rows: Count | None = None
+    first_train_id: str | None = None
+    first_dev_id: str | None = None
+    first_test_id: str | None = None
+
+
 class Data(Frozen):
-    """Where the rows come from and what they must look like."""
+    """Where rows come from, how they are laid out, and the parts they have."""
 
     source: Source
-    format: Literal["datasets", "obo"]
+    format: Literal["table", "beir", "obo"] = "table"
     config: str | None = None
-    train_split: str | None = None
-    test_split: str | None = None
+    splits: Splits | None = None
+    parts: Parts | None = None
     columns: Columns | None = None
     selection: Selection | None = None
-    train_rows: Count
-    test_rows: Count
-    first_train_id: str | None = None
-    first_test_id: str | None = None
+    expect: Expect | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        needed, unused = ["columns", "train_split", "test_split"], ["selection"]
-        if self.format == "obo":
-            needed, unused = unused, [*needed, "config"]
+        needed, unused = NEEDED_AND_UNUSED[self.format]
         missing = [key for key in needed if getattr(self, key) is None]
         if missing:
             raise ValueError(f"format {self.format!r} needs {', '.join(missing)}")
@@ -114,13 +165,42 @@ class Data(Frozen):
         given = [key for key in unused if getattr(self, key) is not None]
         if given:
             raise ValueError(f"format {self.format!r} has no use for {', '.join(given)}")
-        chosen = self.selection
-        if chosen is not None and (chosen.train_rows, chosen.test_rows) != (self.train_rows, self.test_rows):
-            raise ValueError(
-                f"the selection takes {chosen.train_rows} and {chosen.test_rows} rows for train and test, while "
-                f"train_rows and test_rows are {self.train_rows} and {self.test_rows}"
-            )
+        if self.format == "table" and (self.splits is None) == (self.parts is None):
+            raise ValueError("a table needs either splits, the names of its own, or parts, shares drawn by hash")
+        if not self.part_names:
+            raise ValueError("there is no part: name train, dev or test")
+        self._check_expected()
         return self
+
+    def _check_expected(self) -> None:
+        for key in () if self.expect is None else self.expect.model_fields_set:
+            part = next(part for part in PART_NAMES if part in key.split("_"))
+            if getattr(self.expect, key) is not None and part not in self.part_names:
+                raise ValueError(f"expect says {key}, but there is no part {part!r}")
+        for part in ("train", "test") if self.selection is not None else ():
+            key = f"{part}_rows"
+            chosen, expected = getattr(self.selection, key), getattr(self.expect, key, None)
+            if expected is not None and chosen != expected:
+                raise ValueError(f"the selection takes {chosen} rows for {part}, while expect says {expected}")
+
+    @property
+    def part_names(self) -> tuple[PartName, ...]:
+        """The parts that there are; for BEIR's layout those that there may be, as its files of qrels say."""
+        if self.splits is not None:
+            return tuple(part for part in PART_NAMES if getattr(self.splits, part) is not None)
+        if self.parts is not None:
+            return tuple(part for part in PART_NAMES if getattr(self.parts, part) > 0)
+        return PART_NAMES if self.format == "beir" else ("train", "test")
+
+    def expected_rows(self, part: PartName) -> int | None:
+        """Return how many rows a part must have, where the manifest says it."""
+        found: int | None = getattr(self.selection, f"{part}_rows", None) or getattr(self.expect, f"{part}_rows", None)
+        return found
+
+    def expected_first_id(self, part: PartName) -> str | None:
+        """Return the id that a part's first row must have, where the manifest says it."""
+        found: str | None = getattr(self.expect, f"first_{part}_id", None)
+        return found
 
 
 def check_name(name: str) -> str:
@@ -142,4 +222,4 @@ def refuse_repeats(items: Sequence[object], what: str) -> None:
     """
     repeated = [item for item, count in Counter(items).items() if count > 1]
     if repeated:
-        raise ValueError(f"{what} {repeated[0]!r} stands twice")
+        raise ValueError(f"{what} {repeated[0]!r} is listed twice")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -46,9 +48,9 @@ class ResolvedSource(Frozen):
 
 
 class Lock(Frozen):
-    """Every source of one experiment, under the name ``data`` or ``model:NAME``."""
+    """Every source of one experiment, under the name ``data:NAME`` or ``model:NAME``."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     experiment: str
     sources_digest: str
     sources: dict[str, LockedSource]
@@ -56,14 +58,14 @@ class Lock(Frozen):
 
 def list_sources(experiment: Experiment) -> dict[str, Source]:
     """Return the experiment's sources under the names that a lock gives them."""
-    models = {f"model:{model.name}": model.source for model in experiment.models}
-    return {"data": experiment.data.source, **models}
+    data = {f"data:{name}": one.source for name, one in experiment.data.items()}
+    models = {f"model:{model.name}": model.source for model in experiment.models if model.source is not None}
+    return {**data, **models}
 
 
 def digest_sources(experiment: Experiment) -> str:
     """Return the SHA-256 of what the manifest says of its sources."""
-    sources = {name: source.model_dump(mode="json") for name, source in list_sources(experiment).items()}
-    return hashlib.sha256(canonical_json(sources).encode()).hexdigest()
+    return _digest({name: _dump(source) for name, source in list_sources(experiment).items()})
 
 
 def read_lock(path: Path, experiment: Experiment) -> Lock:
@@ -76,7 +78,7 @@ def read_lock(path: Path, experiment: Experiment) -> Lock:
     if not path.exists():
         raise LockError(f"{path}: no such lock; make it with: {remedy}")
     text = read_text(path, limit_bytes=LOCK_LIMIT_BYTES, error=LockError)
-    lock = decode_json(Lock, text, place=str(path), error=LockError)
+    lock = decode_json(Lock, _upgrade(text, experiment), place=str(path), error=LockError)
     if lock.experiment != experiment.name:
         raise LockError(f"{path}: is the lock of {lock.experiment!r}, expected {experiment.name!r}; {remedy}")
     expected = digest_sources(experiment)
@@ -91,3 +93,31 @@ def read_lock(path: Path, experiment: Experiment) -> Lock:
 def format_lock(lock: Lock) -> str:
     """Write a lock for people and diffs."""
     return format_json(lock.model_dump(mode="json", exclude_none=True)) + "\n"
+
+
+def _dump(source: Source) -> dict[str, Any]:
+    return source.model_dump(mode="json", exclude_none=True)
+
+
+def _digest(sources: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(sources).encode()).hexdigest()
+
+
+def _upgrade(text: str, experiment: Experiment) -> str:
+    """Rewrite a lock of version 1, which knew one data set, as one of version 2; anything else is left as it is."""
+    try:
+        lock = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    if not isinstance(lock, dict) or lock.get("schema_version") != 1 or not isinstance(lock.get("sources"), dict):
+        return text
+    (data, *others) = experiment.data
+    before = {name: _dump(source) for name, source in list_sources(experiment).items()}
+    before["data"] = before.pop(f"data:{data}")
+    for source in before.values():
+        if source["kind"] == "wheels":
+            source.setdefault("join", None)
+    if not others and lock.get("sources_digest") == _digest(before):
+        lock["sources_digest"] = digest_sources(experiment)
+    sources = {f"data:{data}" if name == "data" else name: files for name, files in lock["sources"].items()}
+    return json.dumps({**lock, "schema_version": 2, "sources": sources})

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from harness.core.schema import Frozen, canonical_json, decode, read_text
 from harness.errors import ManifestError
-from harness.experiment.data import Count, Data, Source, check_name, refuse_repeats
-from harness.experiment.measure import parse_measure
+from harness.experiment.claims import BASELINE, Claims, Comparison, Forgetting, Published, Threshold, Verdicts
+from harness.experiment.data import Data, PartName, check_name, refuse_repeats
+from harness.experiment.evaluation import Evaluation, TestSet
+from harness.experiment.model import Model
+from harness.experiment.recipe import Positive, Recipe, merge_bases
+from harness.experiment.upgrade import upgrade_experiment
 
 MANIFEST_LIMIT_BYTES = 1_000_000
 SEED_LIMIT = 2**32  # NumPy takes no larger one
 
-Variant = Literal["baseline", "finetuned"]
-Column = Literal["anchor", "positive"]
-Positive = Annotated[float, Field(gt=0)]
-Unit = Annotated[float, Field(ge=0, le=1)]
+# No dot, so that MODEL.VARIANT is the stem of one trial's files only.
+VARIANT = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+Variant = Annotated[str, Field(pattern=f"^{VARIANT}$")]
+"""A recipe's name, or ``baseline`` for the untrained model."""
 
 # As torch.cuda.get_device_name() prints them: a price under any other name would never be found.
 KNOWN_GPUS = (
@@ -32,143 +37,25 @@ KNOWN_GPUS = (
 )  # fmt: skip
 
 
-class Model(Frozen):
-    """A model under evaluation; ``finetuned`` says whether it is also trained."""
-
-    name: str
-    source: Source
-    finetuned: bool
-
-    @field_validator("name")
-    @classmethod
-    def _plain(cls, name: str) -> str:
-        return check_name(name)
-
-
-class Precisions(Frozen):
-    """Training precision by device kind; on a CPU without bf16 matrix instructions bf16 falls back to fp32."""
-
-    cuda: Literal["fp16", "bf16", "fp32"]
-    cpu: Literal["bf16", "fp32"]
-
-
-class Training(Frozen):
-    """The recipe. What is not named here is the trainer's default at the pinned versions."""
-
-    loss: Literal["MultipleNegativesRankingLoss"]
-    scale: Positive
-    columns: tuple[Column, Column]
-    epochs: Count
-    batch_size: Annotated[int, Field(ge=2)]
-    learning_rate: Positive
-    warmup_ratio: Unit
-    batch_sampler: Literal["batch_sampler", "no_duplicates"]
-    precision: Precisions
-    checkpoint_steps: Count
-    checkpoints_kept: Count
-    evaluation_steps: Annotated[int, Field(ge=0)]
-    embedding: Literal["grouped", "padded"]
-
-    @field_validator("columns")
-    @classmethod
-    def _both(cls, columns: tuple[Column, Column]) -> tuple[Column, Column]:
-        if set(columns) != {"anchor", "positive"}:
-            raise ValueError("columns must name 'anchor' and 'positive', each once, in the order the loss gets them")
-        return columns
-
-
-class Evaluation(Frozen):
-    """What is measured: cosine similarity, fp32, the best ``top_k`` passages per query."""
-
-    measures: Annotated[tuple[str, ...], Field(min_length=1)]
-    primary: str
-    top_k: Count
-    batch_tokens: Count
-
-    @field_validator("measures")
-    @classmethod
-    def _known(cls, measures: tuple[str, ...]) -> tuple[str, ...]:
-        for measure in measures:
-            try:
-                parse_measure(measure)
-            except ManifestError as cause:
-                raise ValueError(str(cause)) from cause
-        refuse_repeats(measures, "measure")
-        return measures
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Self:
-        if self.primary not in self.measures:
-            raise ValueError(f"the primary measure {self.primary!r} must be one of the measures")
-        for measure in self.measures:
-            if parse_measure(measure).cutoff > self.top_k:
-                raise ValueError(f"{measure!r} needs more passages than top_k = {self.top_k}")
-        return self
-
-
-class Threshold(Frozen):
-    """A bound that the values must exceed for the experiment to pass."""
-
-    model: str
-    variant: Variant
-    measure: str
-    above: float
-
-
-class Claims(Frozen):
-    """Published values of one model and variant, as printed, and where they were printed."""
-
-    model: str
-    variant: Variant
-    source: str
-    values: dict[str, str]
-
-    @field_validator("values")
-    @classmethod
-    def _decimal(cls, values: dict[str, str]) -> dict[str, str]:
-        for measure, printed in values.items():
-            try:
-                number = Decimal(printed)
-            except InvalidOperation as cause:
-                raise ValueError(f"{measure}: {printed!r} is not a printed number") from cause
-            if not number.is_finite():
-                raise ValueError(f"{measure}: {printed!r} is not finite")
-        return values
-
-
-class Verdicts(Frozen):
-    """What counts as reproduced: the mean's 90 % interval within ``margin`` of the published value."""
-
-    margin: Positive
-
-
-class Published(Frozen):
-    """The publication that is checked, and why its values cannot be compared cell by cell, if so."""
-
-    title: str
-    date: str
-    not_comparable: str | None = None
-    hardware: str | None = None
-    training_seconds: float | None = None
-
-
 class Experiment(Frozen):
     """A whole manifest; ``attribution`` says whose texts reports may quote, and under which licence."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     name: str
     title: str
     summary: str
     attribution: str | None = None
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=SEED_LIMIT)], ...], Field(min_length=1)]
-    data: Data
+    data: Annotated[dict[str, Data], Field(min_length=1)]
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
-    training: Training
+    recipes: dict[str, Recipe] = Field(default_factory=dict)
     evaluation: Evaluation
     verdicts: Verdicts
     published: Published | None = None
     thresholds: tuple[Threshold, ...] = ()
     claims: tuple[Claims, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    forgetting: tuple[Forgetting, ...] = ()
     prices_usd_per_hour: dict[str, Positive] = Field(default_factory=dict)
 
     @field_validator("name")
@@ -190,35 +77,90 @@ class Experiment(Frozen):
                 raise ValueError(f"unknown GPU {gpu!r}: known are {', '.join(KNOWN_GPUS)}")
         return prices
 
+    @field_validator("data")
+    @classmethod
+    def _plain_data(cls, data: dict[str, Data]) -> dict[str, Data]:
+        for name in data:
+            check_name(name)
+        return data
+
+    @field_validator("recipes")
+    @classmethod
+    def _plain_recipes(cls, recipes: dict[str, Recipe]) -> dict[str, Recipe]:
+        for name in recipes:
+            if not re.fullmatch(VARIANT, name) or name == BASELINE:
+                raise ValueError(
+                    f"{name!r} cannot be a recipe's name: letters, digits, '_' and '-' only, and not {BASELINE!r}"
+                )
+        return recipes
+
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _parts_that_are_there(self) -> Self:
         refuse_repeats([model.name for model in self.models], "model")
+        for test_set in self.evaluation.test_sets:
+            self._check_part(test_set.data, test_set.part, "evaluation.on")
+        for name, recipe in self.recipes.items():
+            self._check_part(recipe.data, "train", f"recipes.{name}.data")
+        for model in self.models:
+            unknown = [name for name in model.recipes if name not in self.recipes]
+            if unknown:
+                raise ValueError(f"model {model.name!r}: recipe {unknown[0]!r} is not among {list(self.recipes)}")
+        return self
+
+    @model_validator(mode="after")
+    def _cells_that_are_measured(self) -> Self:
         for threshold in self.thresholds:
-            self._check_cell(threshold.model, threshold.variant)
-            self._check_measure(threshold.measure)
+            self._check_cell(threshold, [threshold.measure])
         for claims in self.claims:
-            self._check_cell(claims.model, claims.variant)
-            for measure in claims.values:
-                self._check_measure(measure)
+            self._check_cell(claims, claims.values)
+        for comparison in self.comparisons:
+            for name, variant in comparison.cells:
+                self._check_variant(name, variant)
+        for forgetting in self.forgetting:
+            self._check_on(forgetting.on)
         if self.claims and self.published is None:
             raise ValueError("claims need a [published] table that says where they come from")
         return self
 
-    def _check_cell(self, name: str, variant: Variant) -> None:
+    def _check_part(self, data: str, part: PartName, place: str) -> None:
+        if data not in self.data:
+            raise ValueError(f"{place}: data set {data!r} is not among {list(self.data)}")
+        if part not in self.data[data].part_names:
+            raise ValueError(f"{place}: data set {data!r} has no part {part!r}")
+
+    def _check_cell(self, cell: Threshold | Claims, measures: Iterable[str]) -> None:
+        model = self._check_variant(cell.model, cell.variant)
+        if cell.on is not None:
+            self._check_on(cell.on)
+        if cell.dim is not None and cell.dim not in model.truncate_dims:
+            raise ValueError(f"model {cell.model!r}: dim {cell.dim} is not among its truncate_dims")
+        for measure in measures:
+            if measure not in self.evaluation.measures:
+                raise ValueError(f"measure {measure!r} is not among the evaluation's measures")
+
+    def _check_variant(self, name: str, variant: str) -> Model:
         model = next((model for model in self.models if model.name == name), None)
         if model is None:
             raise ValueError(f"model {name!r} is not among the models {[model.name for model in self.models]}")
-        if variant == "finetuned" and not model.finetuned:
-            raise ValueError(f"model {name!r} is not fine-tuned here, so nothing can be said of its tuned values")
+        if variant not in (BASELINE, *model.recipes):
+            trained = ", ".join(model.recipes) or "none"
+            raise ValueError(f"model {name!r} is not trained by {variant!r} here; its recipes are: {trained}")
+        return model
 
-    def _check_measure(self, measure: str) -> None:
-        if measure not in self.evaluation.measures:
-            raise ValueError(f"measure {measure!r} is not among the evaluation's measures")
+    def _check_on(self, on: str) -> None:
+        if on not in self.evaluation.on:
+            raise ValueError(f"test set {on!r} is not among those of evaluation.on, {list(self.evaluation.on)}")
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything the manifest says."""
-        return hashlib.sha256(canonical_json(self.model_dump(mode="json")).encode()).hexdigest()
+        """SHA-256 of everything the manifest says; a key that a later harness knows and nobody sets changes nothing."""
+        said = self.model_dump(mode="json", exclude_defaults=True)
+        return hashlib.sha256(canonical_json(said).encode()).hexdigest()
+
+    @property
+    def primary_set(self) -> TestSet:
+        """The test set that the primary measure decides on."""
+        return self.evaluation.test_sets[0]
 
     def model(self, name: str) -> Model:
         """Return the model of that name.
@@ -233,6 +175,19 @@ class Experiment(Frozen):
         raise ManifestError(f"{self.name}: no model {name!r}; its models are: {known}")
 
 
+def parse_experiment(data: Mapping[str, Any], *, place: str) -> Experiment:
+    """Build an experiment from a manifest's plain data: of either version, with the recipes' bases worked in.
+
+    Raises:
+        ManifestError: naming the place, the key and what was expected.
+    """
+    if type(data.get("schema_version")) is int and data["schema_version"] == 1:
+        data = upgrade_experiment(data)
+    if isinstance(data.get("recipes"), Mapping):
+        data = {**data, "recipes": merge_bases(data["recipes"], place=place)}
+    return decode(Experiment, data, place=place, error=ManifestError)
+
+
 def read_experiment(path: Path) -> Experiment:
     """Parse a manifest.
 
@@ -244,7 +199,7 @@ def read_experiment(path: Path) -> Experiment:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as cause:  # a number of too many digits is a plain ValueError
         raise ManifestError(f"{path}: not valid TOML: {cause}") from cause
-    experiment = decode(Experiment, data, place=str(path), error=ManifestError)
+    experiment = parse_experiment(data, place=str(path))
     # A copy that kept its name would write over the other's records.
     if experiment.name != path.stem:
         raise ManifestError(f"{path}: name is {experiment.name!r}, expected that of the file, {path.stem!r}")

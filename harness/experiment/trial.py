@@ -9,6 +9,7 @@ from pydantic import Field
 
 from harness.core.schema import Frozen
 from harness.errors import ManifestError
+from harness.experiment.claims import BASELINE
 from harness.experiment.data import NAME
 from harness.experiment.manifest import SEED_LIMIT, Experiment, Variant
 
@@ -17,7 +18,7 @@ PlainName = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 
 
 class Trial(Frozen):
-    """One case: experiment, model, variant and, where something was trained, the seed."""
+    """One case: experiment, model, variant (a recipe or the baseline) and, where something was trained, the seed."""
 
     experiment: PlainName
     model: PlainName
@@ -42,7 +43,7 @@ def narrow(
 ) -> Experiment:
     """Keep only some models (by name) and take other seeds.
 
-    Thresholds and claims of models left out go with them.
+    Thresholds, claims and comparisons of models left out go with them.
 
     Raises:
         ManifestError: no models or one twice, a model that the manifest does not have, or seeds that are not one or
@@ -66,13 +67,14 @@ def narrow(
         seeds=experiment.seeds if seeds is None else tuple(seeds),
         thresholds=tuple(item for item in experiment.thresholds if item.model in names),
         claims=tuple(item for item in experiment.claims if item.model in names),
+        comparisons=tuple(item for item in experiment.comparisons if {model for model, _ in item.cells} <= names),
     )
 
 
 def list_trials(experiment: Experiment) -> Iterator[Trial]:
-    """Spell out the trials: per model its baseline, then one per seed where it is fine-tuned."""
+    """Spell out the trials: per model its baseline, then one per recipe and seed."""
     for model in experiment.models:
-        yield Trial(experiment=experiment.name, model=model.name, variant="baseline", seed=None)
-        if model.finetuned:
+        yield Trial(experiment=experiment.name, model=model.name, variant=BASELINE, seed=None)
+        for recipe in model.recipes:
             for seed in experiment.seeds:
-                yield Trial(experiment=experiment.name, model=model.name, variant="finetuned", seed=seed)
+                yield Trial(experiment=experiment.name, model=model.name, variant=recipe, seed=seed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.errors import ManifestError
+from harness.experiment.claims import BASELINE
 from harness.experiment.manifest import Variant
 from harness.experiment.measure import higher_is_better
 from harness.gate.costs import CostCell, judge_costs
@@ -140,8 +141,8 @@ def _list_faults(record: Record) -> Iterator[str]:
         return
     if not record.values:
         yield "no measure"
-    if (record.trial.variant == "baseline") != (record.trial.seed is None):
-        yield "a finetuned trial has a seed and a baseline has none"
+    if (record.trial.variant == BASELINE) != (record.trial.seed is None):
+        yield "a trained trial has a seed and a baseline has none"
     for measure, values in record.per_query.items():
         try:
             higher_is_better(measure)
@@ -161,7 +162,7 @@ def _pair(
     known = {key[3]: record for key, record in before.items() if key[:3] == group}
     found = {key[3]: record for key, record in after.items() if key[:3] == group}
     wanted: Sequence[int | None] = sorted(known, key=_seed_order)
-    if group[2] == "finetuned" and policy.quality.seeds is not None:
+    if group[2] != BASELINE and policy.quality.seeds is not None:
         wanted = policy.quality.seeds
     missing = [seed for seed in wanted if seed not in found]
     problems.extend(f"candidate: {_name((*group, seed))}: missing" for seed in missing)
@@ -204,13 +205,13 @@ def _share_measures(
 
 def _list_notices(group: Group) -> Iterator[str]:
     old, new = group.reference[0], group.candidate[0]
-    if old.experiment.training != new.experiment.training and group.variant == "finetuned":
+    if old.experiment.recipes.get(group.variant) != new.experiment.recipes.get(group.variant):
         yield f"{group.id}: the training recipe is not the reference's"
     if old.sources.get("model") != new.sources.get("model"):
         yield f"{group.id}: the model's files are not the reference's"
     if old.device_name != new.device_name:
         yield f"{group.id}: run on {new.device_name}, the reference on {old.device_name}"
-    if group.variant == "finetuned" and len(group.reference) == 1:
+    if group.variant != BASELINE and len(group.reference) == 1:
         yield f"{group.id}: one reference seed, so judged by queries alone: chance between seeds is unknown"
     added = sorted(set(new.values) - set(old.values))
     if added:

@@ -15,6 +15,7 @@ from harness.analysis.seeds import (
     prediction_p_value,
     summarize,
 )
+from harness.experiment.claims import BASELINE
 from harness.experiment.manifest import Variant
 from harness.gate.policy import Quality
 from harness.records.record import Record
@@ -121,7 +122,7 @@ def _draft(group: Group, measure: str, policy: Quality) -> tuple[QualityCell, tu
     before = tuple(record.values[measure] for record in group.reference)
     after = tuple(record.values[measure] for record in group.candidate)
     reference, candidate = summarize(before), summarize(after)
-    trained = group.variant == "finetuned"
+    trained = group.variant != BASELINE
     # Seeds that all agree, as a count of few queries may, do not say that there is no chance: queries have to.
     by_seeds = trained and bool(reference.sd)
     primary = policy.primary or (group.primary,)

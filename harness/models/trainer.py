@@ -24,7 +24,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations.integration_utils import TensorBoardCallback, get_available_reporting_integrations
 
 from harness.errors import StoreError, TrainingError
-from harness.experiment.manifest import Training
+from harness.experiment.recipe import Recipe
 from harness.models.device import Precision, memory_errors
 from harness.models.loss import GroupedMultipleNegativesRankingLoss
 
@@ -54,7 +54,7 @@ def check_trackers(trackers: Sequence[str]) -> list[str]:
 
 
 def make_arguments(
-    recipe: Training, *, seed: int, device: str, precision: str, output: Path, trackers: Sequence[str] = ()
+    recipe: Recipe, *, seed: int, device: str, precision: str, output: Path, trackers: Sequence[str] = ()
 ) -> SentenceTransformerTrainingArguments:
     """Spell the recipe in the trainer's arguments; what is not set here is the trainer's default.
 
@@ -62,25 +62,26 @@ def make_arguments(
         TrainingError: a tracker is not one of the trainer's, or not installed.
     """
     cuda = device.startswith("cuda")
+    chosen = recipe.arguments
     further = check_trackers(trackers)
     return SentenceTransformerTrainingArguments(
         output_dir=str(output),
-        num_train_epochs=recipe.epochs,
-        per_device_train_batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
+        num_train_epochs=chosen.num_train_epochs,
+        per_device_train_batch_size=chosen.per_device_train_batch_size,
+        learning_rate=chosen.learning_rate,
         # A float below 1 is the ratio; this version of the trainer has no separate warmup_ratio.
-        warmup_steps=recipe.warmup_ratio,
+        warmup_steps=chosen.warmup_steps or chosen.warmup_ratio or 0,
         fp16=precision == "fp16",
         bf16=precision == "bf16",
         use_cpu=not cuda,
-        batch_sampler=BatchSamplers(recipe.batch_sampler),
+        batch_sampler=BatchSamplers(chosen.batch_sampler),
         seed=seed,
         data_seed=seed,
         save_strategy="steps",
-        save_steps=recipe.checkpoint_steps,
-        save_total_limit=recipe.checkpoints_kept,
-        eval_strategy="steps" if recipe.evaluation_steps else "no",
-        eval_steps=recipe.evaluation_steps or None,
+        save_steps=chosen.save_steps,
+        save_total_limit=chosen.save_total_limit,
+        eval_strategy="steps" if chosen.eval_steps else "no",
+        eval_steps=chosen.eval_steps,
         logging_steps=1,
         # The filter would put the running mean in place of a NaN and hide it.
         logging_nan_inf_filter=False,
@@ -105,7 +106,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
         self,
         *,
         model: SentenceTransformer,
-        recipe: Training,
+        recipe: Recipe,
         precision: Precision,
         evaluate_model: Callable[[SentenceTransformer], Mapping[str, float]] | None,
         keep: KeepCheckpoint,
@@ -120,11 +121,11 @@ class RecipeTrainer(SentenceTransformerTrainer):
         self.batches = batches
         self._keep = keep
         self._writing: Path | None = None
-        if recipe.embedding == "padded":
-            loss: torch.nn.Module = MultipleNegativesRankingLoss(model, scale=recipe.scale)
+        if (recipe.embedding.cpu if model.device.type == "cpu" else recipe.embedding.cuda) == "padded":
+            loss: torch.nn.Module = MultipleNegativesRankingLoss(model, scale=recipe.loss.scale)
         else:
-            loss = GroupedMultipleNegativesRankingLoss(model, scale=recipe.scale, precision=precision)
-        evaluator = _Evaluator(evaluate_model) if evaluate_model and recipe.evaluation_steps else None
+            loss = GroupedMultipleNegativesRankingLoss(model, scale=recipe.loss.scale, precision=precision)
+        evaluator = _Evaluator(evaluate_model) if evaluate_model and recipe.arguments.eval_steps else None
         super().__init__(model=model, loss=loss, evaluator=evaluator, **settings)
 
     def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> torch.Tensor:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.files import hash_file, write_atomically
 from harness.errors import TrainingError
-from harness.experiment.manifest import Training
+from harness.experiment.recipe import Recipe
 from harness.models.checkpoints import SealedCheckpoint, find_checkpoint, prune_checkpoints, seal_checkpoint
 from harness.models.device import Precision, memory_errors, native_bf16, seed_everything, synchronize
 from harness.models.loading import load_model
@@ -38,7 +38,7 @@ class Checkpoint:
     seconds: float
 
 
-def choose_precision(recipe: Training, device: str, wanted: str | None = None) -> Precision:
+def choose_precision(recipe: Recipe, device: str, wanted: str | None = None) -> Precision:
     """Say in which precision training runs on a device: as the manifest states, or as the user insists.
 
     On a CPU bf16 needs native bf16 instructions; without them it would be slower than fp32 and is not used.
@@ -60,7 +60,7 @@ def choose_precision(recipe: Training, device: str, wanted: str | None = None) -
 def train_model(
     base: Path,
     columns: Mapping[str, Sequence[str]],
-    recipe: Training,
+    recipe: Recipe,
     *,
     seed: int,
     device: str,
@@ -85,7 +85,7 @@ def train_model(
         scratch: folder for checkpoints; training goes on from one that a killed process left there.
         progress: told after every step.
         trackers: those of the trainer that are told beside TensorBoard, as ``wandb``.
-        evaluate: asked every ``evaluation_steps`` for the values of the model so far.
+        evaluate: asked every ``eval_steps`` for the values of the model so far.
 
     Raises:
         TrainingError: the loss is not finite, or memory does not suffice (names step and batch).
@@ -114,7 +114,7 @@ def train_model(
     def keep(written: Path, batches: tuple[str, ...]) -> None:
         target = checkpoints / written.name
         seal_checkpoint(written, target, seconds=clock.read(), batches=batches)
-        prune_checkpoints(checkpoints, recipe.checkpoints_kept)
+        prune_checkpoints(checkpoints, recipe.arguments.save_total_limit)
 
     trainer = RecipeTrainer(
         model=model,
@@ -131,7 +131,7 @@ def train_model(
     )
     trainer.remove_callback(PrinterCallback)
     clock.start()
-    training = f"training in batches of {recipe.batch_size} rows"
+    training = f"training in batches of {recipe.arguments.per_device_train_batch_size} rows"
     with deterministic_algorithms() as nondeterministic, memory_errors(training, advice=ADVICE, error=TrainingError):
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest.folder))
     synchronize(device)

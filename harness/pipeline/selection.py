@@ -86,7 +86,7 @@ def choose_data_dir(given: str | Path | None, experiment: Experiment, environ: M
 
     The environment's is passed over where the data come from no folder, since it is set for every experiment.
     """
-    if not given and isinstance(experiment.data.source, FolderSource):
+    if not given and any(isinstance(data.source, FolderSource) for data in experiment.data.values()):
         given = environ.get(DATA_DIR_VARIABLE)
     return Path(given) if given else None
 

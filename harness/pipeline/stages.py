@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from harness.core.schema import Frozen, canonical_json, decode_json, read_text
 from harness.errors import StoreError
 from harness.experiment.data import Data
+from harness.experiment.evaluation import Evaluation
 from harness.experiment.lock import ResolvedSource
-from harness.experiment.manifest import Evaluation, Training
+from harness.experiment.recipe import Recipe
 from harness.models.device import Precision, describe_arithmetic
 from harness.models.encoder import count_truncated, encode_texts
 from harness.models.loading import load_model
@@ -94,7 +95,7 @@ def prepare(data: Data, source: ResolvedSource, folder: Path, *, store: Store) -
             write_prepared(target, train, test)
         return meter.cost
 
-    described = data.model_dump(mode="json", exclude={"source"})
+    described = data.model_dump(mode="json", exclude={"source"}, exclude_none=True)
     inputs = {"version": VERSIONS["prepare"], "data": described, "files": source.files}
     output = store.get_or_make("prepare", inputs, make)
     return Prepared(read_prepared(output.folder), output)
@@ -104,7 +105,7 @@ def train(
     base: Path,
     base_digest: str,
     prepared: Prepared,
-    recipe: Training,
+    recipe: Recipe,
     evaluation: Evaluation,
     *,
     seed: int,
@@ -129,7 +130,7 @@ def train(
         with Meter(device) as meter:
             checkpoint = train_model(
                 base,
-                list_columns(prepared.data.train, recipe.columns),
+                list_columns(prepared.data.train, recipe.inputs),
                 recipe,
                 seed=seed,
                 device=device,
@@ -144,9 +145,16 @@ def train(
 
     inputs = {
         "version": VERSIONS["train"],
-        # Checkpoints and evaluations on the way leave no trace in the weights.
+        # Checkpoints and evaluations on the way leave no trace in the weights, names of recipes and data none either.
         "recipe": recipe.model_dump(
-            mode="json", exclude={"precision", "checkpoint_steps", "checkpoints_kept", "evaluation_steps"}
+            mode="json",
+            exclude={
+                "base": True,
+                "data": True,
+                "precision": True,
+                "arguments": {"save_steps", "save_total_limit", "eval_steps"},
+            },
+            exclude_none=True,
         ),
         "base": base_digest,
         "pairs": prepared.output.entry.files["train.jsonl"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,14 +11,18 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from harness.core.files import write_atomically
-from harness.core.schema import Digest, Frozen, decode_json, format_json, read_text
+from harness.core.schema import Digest, Frozen, canonical_json, decode, decode_json, format_json, read_text
+from harness.core.text import clip
 from harness.errors import RecordError
+from harness.experiment.claims import BASELINE
 from harness.experiment.lock import ResolvedSource
 from harness.experiment.manifest import Experiment
 from harness.experiment.trial import Trial
+from harness.experiment.upgrade import upgrade_experiment
 from harness.records.environment import Environment
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+SHOWN_CHARACTERS = 80
 RECORD_LIMIT_BYTES = 64 * 2**20
 # Paths of a record's files stay below the results folder, whoever wrote the record.
 RELATIVE_PATH = r"^(?:[A-Za-z0-9][A-Za-z0-9_.=-]*/)*[A-Za-z0-9][A-Za-z0-9_.=-]*$"
@@ -90,7 +95,7 @@ class Record(Frozen):
     of queries and passages, where they are few enough to be published.
     """
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     trial: Trial
     created: str
     experiment: Experiment
@@ -119,8 +124,8 @@ class Record(Frozen):
         for measure, values in self.per_query.items():
             if len(values) != len(self.query_ids):
                 raise ValueError(f"per_query[{measure!r}] has {len(values)} values for {len(self.query_ids)} queries")
-        if (self.training is None) != (self.trial.variant == "baseline"):
-            raise ValueError("a finetuned trial has a training log and a baseline has none")
+        if (self.training is None) != (self.trial.variant == BASELINE):
+            raise ValueError("a trained trial has a training log and a baseline has none")
         return self
 
     @property
@@ -188,13 +193,36 @@ def _migrate(text: str, *, place: str) -> str:
         return text
     steps = dict(_list_migrations())
     while known and version in steps:
-        data = steps[version](data)
+        data = steps[version](data, place)
         version = data["schema_version"]
     if not known or version != SCHEMA_VERSION:
         raise RecordError(f"{place}: schema_version {version!r}; this harness reads up to {SCHEMA_VERSION}")
     return json.dumps(data)
 
 
-def _list_migrations() -> Iterator[tuple[int, Callable[[dict[str, Any]], dict[str, Any]]]]:
-    """Yield (version, function to the next version); version 1 is the first, so there are none yet."""
-    yield from ()
+def _list_migrations() -> Iterator[tuple[int, Callable[[dict[str, Any], str], dict[str, Any]]]]:
+    """Yield (version, function to the next version, told the place that messages name)."""
+    yield 1, _migrate_first
+
+
+def _migrate_first(data: dict[str, Any], place: str) -> dict[str, Any]:
+    """Rewrite the experiment of a record of version 1, once its digest is checked against what was written.
+
+    Values and digests of files stay as they are: nothing is run again.
+    """
+    experiment = data.get("experiment")
+    if not isinstance(experiment, dict):
+        raise RecordError(f"{place}: experiment: found {clip(repr(experiment), SHOWN_CHARACTERS)}, expected a table")
+    try:
+        written = canonical_json(experiment)
+    except (ValueError, RecursionError) as cause:
+        raise RecordError(f"{place}: experiment: cannot be read: {cause}") from cause
+    if data.get("experiment_digest") != hashlib.sha256(written.encode()).hexdigest():
+        raise RecordError(f"{place}: experiment_digest is not the one of the experiment beside it")
+    upgraded = decode(Experiment, upgrade_experiment(experiment), place=f"{place}: experiment", error=RecordError)
+    return {
+        **data,
+        "schema_version": 2,
+        "experiment": upgraded.model_dump(mode="json"),
+        "experiment_digest": upgraded.digest,
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.errors import RecordError
+from harness.experiment.claims import BASELINE
 from harness.experiment.manifest import Experiment, Variant
 from harness.records.record import Record
 
@@ -33,11 +34,14 @@ class Shelf:
             raise RecordError(f"{trial.id}: a record of {trial.experiment!r}, expected {experiment.name!r}")
         if trial.model not in {model.name for model in experiment.models}:
             raise RecordError(f"{trial.id}: the manifest has no model {trial.model!r}")
-        for part in ("data", "training") if trial.variant == "finetuned" else ("data",):
-            if getattr(record.experiment, part) != getattr(experiment, part):
-                raise RecordError(f"{trial.id}: recorded under another [{part}] than the manifest's: run it again")
-        if record.experiment.model(trial.model).source != experiment.model(trial.model).source:
-            raise RecordError(f"{trial.id}: recorded with another source of the model than the manifest's")
+        recipe = record.experiment.recipes.get(trial.variant)
+        if record.experiment.data != experiment.data:
+            raise RecordError(f"{trial.id}: recorded under another [data] than the manifest's: run it again")
+        if recipe != experiment.recipes.get(trial.variant):
+            raise RecordError(f"{trial.id}: recorded under another recipe than the manifest's: run it again")
+        ours, theirs = (one.model(trial.model).replace(recipes=()) for one in (experiment, record.experiment))
+        if ours != theirs:
+            raise RecordError(f"{trial.id}: recorded with another source or encoding of the model than the manifest's")
         if (record.data.digest, record.query_ids) != (first.data.digest, first.query_ids):
             raise RecordError(
                 f"{trial.id}: data {record.data.digest[:12]}, expected {first.data.digest[:12]} as in {first.trial.id}"
@@ -50,7 +54,7 @@ class Shelf:
 
     def find_missing(self, model: str, variant: Variant) -> tuple[str, ...]:
         """Name the trials of a model and variant that the manifest expects and that have no record."""
-        expected: Sequence[int | None] = [None] if variant == "baseline" else self.experiment.seeds
+        expected: Sequence[int | None] = [None] if variant == BASELINE else self.experiment.seeds
         found = self._records.get((model, variant), {})
         stem = f"{self.experiment.name}/{model}/{variant}"
         return tuple(stem if seed is None else f"{stem}/seed={seed}" for seed in expected if seed not in found)

@@ -75,14 +75,14 @@ def make_lock(experiment: Experiment, *, cache: Path, base: Path, override: Path
     sources = {}
     for name, source in list_sources(experiment).items():
         role = find_role(name)
-        folder, _ = locate_source(source, role, cache=cache, base=base, override=override if name == "data" else None)
+        folder, _ = locate_source(source, role, cache=cache, base=base, override=override if role == "data" else None)
         files = hash_files(folder, role)
         if isinstance(source, HubSource) and not is_offline():
             files |= _check_listed(source, role, folder, files)
         sizes = {path: (folder / path).stat().st_size for path in files}
         sources[name] = LockedSource(files=files, complete=True, sizes=sizes)
     return Lock(
-        schema_version=1, experiment=experiment.name, sources_digest=digest_sources(experiment), sources=sources
+        schema_version=2, experiment=experiment.name, sources_digest=digest_sources(experiment), sources=sources
     )
 
 
@@ -134,7 +134,7 @@ def name_unpacked(source: WheelSource, role: Role) -> str:
 
 def find_role(name: str) -> Role:
     """Say what a source is for, given its name in a lock."""
-    return "data" if name == "data" else "model"
+    return "data" if name.startswith("data:") else "model"
 
 
 def find_kind(role: Role) -> Kind:

@@ -41,7 +41,7 @@ def pack_parcel(
     if target.resolve() == manifest.parent.resolve():
         raise SourceError(f"{target}: is the manifest's own folder; name another one")
     for name, source in list_sources(experiment).items():
-        data_folder = override if name == "data" else None
+        data_folder = override if find_role(name) == "data" else None
         yield _carry(
             source,
             lock.sources[name],

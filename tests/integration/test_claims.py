@@ -25,7 +25,7 @@ def write_published(results: Path, experiment: Experiment, *, shift: float = 0.0
     """Write records that have the notebook's values, and what follows from them, as our own."""
     for model in experiment.models:
         variants: list[tuple[Variant, int | None]] = [("baseline", None)]
-        variants += [("finetuned", seed) for seed in experiment.seeds] if model.finetuned else []
+        variants += [("finetuned", seed) for seed in experiment.seeds] if model.recipes else []
         for variant, seed in variants:
             printed = next(
                 claims.values

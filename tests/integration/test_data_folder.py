@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def load(folder: Path, data: Data | None = None) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    return load_rows(folder, parse().data if data is None else data, cache=folder.parent / "cache")
+    return load_rows(folder, parse().data["tiny"] if data is None else data, cache=folder.parent / "cache")
 
 
 def test_splits_come_in_the_files_order_with_their_columns_renamed(folder: Path) -> None:
@@ -52,7 +52,7 @@ configs:
 ---
 """
     (folder / "README.md").write_text(readme, encoding="utf-8")
-    assert load(folder, parse(change("data.config", "pairs")).data) == lines
+    assert load(folder, parse(change("data.tiny.config", "pairs")).data["tiny"]) == lines
 
 
 def test_a_file_that_nobody_checked_is_not_read(folder: Path) -> None:
@@ -71,17 +71,21 @@ def test_files_behind_links_are_read(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("data.test_split", "validation", "split 'validation': "),
-        ("data.config", "other", "config 'other', split 'train': "),
-        ("data.columns.anchor", "query", "split 'train' has no column 'query'; it has ['id', 'question', 'answer']"),
-        ("data.train_rows", 21, "train: has 20 rows, the manifest says 21"),
-        ("data.test_rows", 7, "test: has 8 rows, the manifest says 7"),
-        ("data.first_train_id", "r1", "train: the first id is 'r0', the manifest says 'r1'"),
+        ("data.tiny.splits.test", "validation", "split 'validation': "),
+        ("data.tiny.config", "other", "config 'other', split 'train': "),
+        (
+            "data.tiny.columns.query",
+            "query",
+            "split 'train' has no column 'query'; it has ['id', 'question', 'answer']",
+        ),
+        ("data.tiny.expect.train_rows", 21, "train: has 20 rows, the manifest says 21"),
+        ("data.tiny.expect.test_rows", 7, "test: has 8 rows, the manifest says 7"),
+        ("data.tiny.expect.first_train_id", "r1", "train: the first id is 'r0', the manifest says 'r1'"),
     ],
 )
 def test_a_manifest_that_does_not_fit_the_folder_is_refused(folder: Path, key: str, value: object, said: str) -> None:
     with pytest.raises(DataError) as caught:
-        load(folder, parse(change(key, value)).data)
+        load(folder, parse(change(key, value)).data["tiny"])
     assert said in str(caught.value)
 
 

@@ -36,7 +36,7 @@ def train(count):
     for name in ("target", "scratch"):
         (folder / f"{name}{count}").mkdir()
     columns = {"positive": ["gene cell " * 40] * count, "anchor": ["heart risk " * 40] * count}
-    recipe = make_recipe(batch_size=count, batch_sampler="batch_sampler", epochs=1)
+    recipe = make_recipe(per_device_train_batch_size=count, batch_sampler="batch_sampler", num_train_epochs=1)
     train_model(
         folder / "model", columns, recipe, seed=0, device="cpu", precision="fp32",
         target=folder / f"target{count}", scratch=folder / f"scratch{count}",

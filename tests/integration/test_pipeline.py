@@ -266,10 +266,13 @@ def test_options_that_cannot_be_meant_end_with_2(shared: Workshop, first: Ended,
 
 def test_a_misspelt_key_ends_with_2_before_anything_runs(workshop: Workshop) -> None:
     path = workshop.folder / "tiny.toml"
-    path.write_text(TINY.replace("epochs = 1", "epoch = 1"), encoding="utf-8")
+    path.write_text(TINY.replace("num_train_epochs = 1", "num_train_epoch = 1"), encoding="utf-8")
     ended = workshop.run("results", path)
     assert ended.code == 2, ended.said
-    assert f"{path}: unknown key 'training.epoch'; did you mean 'epochs'?" in ended.said
+    assert (
+        f"{path}: unknown key 'recipes.finetuned.arguments.num_train_epoch'; did you mean 'num_train_epochs'?"
+        in ended.said
+    )
     assert "pytest_plugin.py:" not in ended.said  # a message, no traceback
 
 
@@ -318,7 +321,7 @@ def test_a_loss_that_is_no_number_ends_with_2_names_step_and_batch_and_keeps_wha
 
 
 def test_an_interrupt_keeps_the_records_of_finished_trials(workshop: Workshop) -> None:
-    path = workshop.make_manifest(epochs="400")
+    path = workshop.make_manifest(num_train_epochs="400")
     log = workshop.folder / "results.log"
     child = start_benchmarks(log, *workshop.spell("results", path), "--models=small")
     deadline = time.monotonic() + 200

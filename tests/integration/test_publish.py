@@ -47,7 +47,7 @@ def write_manifest(folder: Path, *, quotable: bool = True, epochs: int = 1) -> P
     """Write the published manifest, with other seeds and as asked, and a lock that nobody reads."""
     text = (MANIFESTS / "bioasq.toml").read_text(encoding="utf-8")
     text = re.sub(r"(?m)^seeds = .*$", f"seeds = {list(VALUES)}", text)
-    text = re.sub(r"(?m)^epochs = .*$", f"epochs = {epochs}", text)
+    text = re.sub(r"(?m)^num_train_epochs = .*$", f"num_train_epochs = {epochs}", text)
     text = text if quotable else re.sub(r'(?s)attribution = """.*?"""', "", text)
     write_files(folder, {"manifest/bioasq.toml": text.encode(), "manifest/bioasq.lock": b"{}"})
     return folder / "manifest" / "bioasq.toml"
@@ -158,7 +158,7 @@ def test_evidence_that_is_not_the_recorded_one_is_refused(place: Path) -> None:
 
 
 def test_records_of_another_recipe_are_refused(place: Path) -> None:
-    with pytest.raises(RecordError, match=r"recorded under another .training. than the manifest's"):
+    with pytest.raises(RecordError, match=r"recorded under another recipe than the manifest's"):
         gather_here(place, epochs=2)
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.experiment.manifest import Training
+from harness.experiment.recipe import Embedding, Recipe
 from harness.records.record import TrainingLog
 from tests.support.children import run_in_child
 from tests.support.tiny_model import build_tiny_model
 from tests.support.tiny_training import make_recipe, train_tiny
+
+PADDED = Embedding(cuda="padded", cpu="padded")
 
 
 def read_log(folder: Path) -> TrainingLog:
@@ -23,7 +25,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
-def train(base: Path, folder: Path, recipe: Training, kill_at: int | None = None) -> int:
+def train(base: Path, folder: Path, recipe: Recipe, kill_at: int | None = None) -> int:
     """Train below a folder in a child, anew or from the checkpoints there; returns the exit code."""
     attempts = len(list(folder.glob("attempt-*")))
     target = folder / f"attempt-{attempts}"
@@ -38,7 +40,7 @@ def train(base: Path, folder: Path, recipe: Training, kill_at: int | None = None
     [
         pytest.param({}, [1, 5, 6, 11], id="no_duplicates, in and between epochs"),
         pytest.param({"batch_sampler": "batch_sampler"}, [9], id="random batches, in the second epoch"),
-        pytest.param({"embedding": "padded", "checkpoint_steps": 1, "checkpoints_kept": 1}, [7], id="padded texts"),
+        pytest.param({"embedding": PADDED, "save_steps": 1, "save_total_limit": 1}, [7], id="padded texts"),
     ],
 )
 def test_killed_training_ends_in_the_bits_of_one_that_never_was(
@@ -58,4 +60,4 @@ def test_killed_training_ends_in_the_bits_of_one_that_never_was(
     assert resumed.weights_sha256 == whole.weights_sha256
     # A kill before the first checkpoint leaves nothing to go on from.
     assert whole.resumes == 0
-    assert resumed.resumes == sum(kill_at > recipe.checkpoint_steps for kill_at in kills)
+    assert resumed.resumes == sum(kill_at > recipe.arguments.save_steps for kill_at in kills)

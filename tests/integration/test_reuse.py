@@ -13,6 +13,7 @@ from harness.models.device import Arithmetic
 from harness.pipeline import stages
 from harness.records.environment import list_packages
 from harness.records.record import Record
+from tests.support.tiny_training import change_recipe
 from tests.support.tiny_trials import Place, make_place
 
 STAGES = ("prepare", "baseline", "train", "evaluate")
@@ -54,7 +55,9 @@ def list_made(records: list[Record]) -> set[str]:
 
 
 def set_training(**changes: Any) -> Callable[[Experiment], Experiment]:
-    return lambda experiment: experiment.replace(training=experiment.training.replace(**changes))
+    return lambda experiment: experiment.replace(
+        recipes={"finetuned": change_recipe(experiment.recipes["finetuned"], **changes)}
+    )
 
 
 def set_evaluation(**changes: Any) -> Callable[[Experiment], Experiment]:
@@ -67,9 +70,9 @@ def set_evaluation(**changes: Any) -> Callable[[Experiment], Experiment]:
         pytest.param(lambda experiment: experiment, set(), id="nothing"),
         pytest.param(lambda experiment: experiment.replace(title="Another"), set(), id="title"),
         pytest.param(set_evaluation(measures=("mrr@10", "ndcg@10")), set(), id="measures"),
-        pytest.param(set_training(checkpoint_steps=3, evaluation_steps=2), set(), id="checkpoints on the way"),
+        pytest.param(set_training(save_steps=3, eval_steps=2), set(), id="checkpoints on the way"),
         pytest.param(lambda experiment: experiment.replace(seeds=(7,)), {"train", "evaluate"}, id="seed"),
-        pytest.param(set_training(batch_size=5), {"train", "evaluate"}, id="batch size"),
+        pytest.param(set_training(per_device_train_batch_size=5), {"train", "evaluate"}, id="batch size"),
         pytest.param(set_training(learning_rate=2e-3), {"train", "evaluate"}, id="learning rate"),
         pytest.param(set_evaluation(batch_tokens=300), {"baseline", "evaluate"}, id="tokens encoded together"),
         pytest.param(set_evaluation(top_k=101), {"baseline", "evaluate"}, id="passages kept"),

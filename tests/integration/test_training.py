@@ -6,13 +6,13 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
 
 from harness.errors import TrainingError
-from harness.experiment.manifest import Training
+from harness.experiment.recipe import Embedding, Input
 from harness.models.encoder import encode_texts
 from harness.models.loading import load_model
 from harness.models.model_folder import PICKLED_SUFFIXES
@@ -21,6 +21,7 @@ from harness.pipeline.dataset import Row, list_columns
 from harness.records.record import TrainingLog
 from tests.support.manifests import make_rows, parse
 from tests.support.tiny_model import build_tiny_model
+from tests.support.tiny_training import change_recipe
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -39,12 +40,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(base: Path, folder: Path, *, seed: int = 0, **changes: Any) -> Checkpoint:
     """Train on all rows; a recipe's fields and the arguments `progress` and `evaluate` can be changed."""
     options = {name: changes.pop(name) for name in ("progress", "evaluate") if name in changes}
-    recipe: Training = parse().training.replace(**changes)
+    recipe = change_recipe(parse().recipes["finetuned"], **changes)
     for name in ("target", "scratch"):
         (folder / name).mkdir(parents=True)
     return train_model(
         base,
-        list_columns(ROWS, recipe.columns),
+        list_columns(ROWS, recipe.inputs),
         recipe,
         seed=seed,
         device="cpu",
@@ -81,14 +82,14 @@ def test_evaluations_on_the_way_see_the_model_and_leave_no_trace(base: Path, tmp
         seen.append(value)
         return {"mrr@10": value}
 
-    evaluated = train(base, tmp_path, evaluation_steps=2, evaluate=evaluate)
+    evaluated = train(base, tmp_path, eval_steps=2, evaluate=evaluate)
     assert len(seen) == 2
     assert seen[0] != seen[1]
     assert evaluated.log.weights_sha256 == plain.log.weights_sha256
 
 
 def test_checkpoints_on_the_way_leave_no_trace(base: Path, tmp_path: Path, plain: Checkpoint) -> None:
-    assert train(base, tmp_path, checkpoint_steps=1).log.weights_sha256 == plain.log.weights_sha256
+    assert train(base, tmp_path, save_steps=1).log.weights_sha256 == plain.log.weights_sha256
 
 
 def test_the_model_is_saved_as_safetensors_and_nothing_as_pickle(base: Path, plain: Checkpoint) -> None:
@@ -116,16 +117,16 @@ def test_every_step_has_its_loss_and_rate_in_the_log(plain: Checkpoint) -> None:
 
 def test_progress_is_told_of_every_step(base: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int, float, float]] = []
-    checkpoint = train(base, tmp_path, epochs=2, progress=lambda *step: told.append(step))
+    checkpoint = train(base, tmp_path, num_train_epochs=2, progress=lambda *step: told.append(step))
     assert [(step, steps) for step, steps, _, _ in told] == [(number, 8) for number in range(1, 9)]
     assert [loss for _, _, loss, _ in told] == [point.loss for point in checkpoint.log.loss]
     assert told[-1][3] == 0.0
 
 
-@pytest.mark.parametrize("columns", [("positive", "anchor"), ("anchor", "positive")])
-@pytest.mark.parametrize("embedding", ["grouped", "padded"])
+@pytest.mark.parametrize("inputs", [("passage", "query"), ("query", "passage")])
+@pytest.mark.parametrize("embedding", ["packed", "padded"])
 def test_the_loss_takes_the_columns_in_the_manifests_order(
-    tmp_path: Path, columns: tuple[str, str], embedding: str
+    tmp_path: Path, inputs: tuple[Input, Input], embedding: Literal["packed", "padded"]
 ) -> None:
     """The first loss over one batch of everything is that of the formula, with the first column asking.
 
@@ -133,18 +134,19 @@ def test_the_loss_takes_the_columns_in_the_manifests_order(
     between each text of the first column and all of the second, where its own partner is the right answer.
     """
     base = build_tiny_model(tmp_path / "base", dropout=0.0)
-    checkpoint = train(base, tmp_path, columns=columns, embedding=embedding, batch_size=len(ROWS))
+    way = Embedding(cuda="padded", cpu=embedding)
+    checkpoint = train(base, tmp_path, inputs=inputs, embedding=way, per_device_train_batch_size=len(ROWS))
+    texts = list_columns(ROWS, inputs)
     model = load_model(base, device="cpu")
     losses = {}
-    for asking, answering in (columns, columns[::-1]):
+    for asking, answering in (inputs, inputs[::-1]):
         first, second = (
-            encode_texts(model, [getattr(row, column) for row in ROWS], batch_tokens=512).astype(np.float64)
-            for column in (asking, answering)
+            encode_texts(model, texts[column], batch_tokens=512).astype(np.float64) for column in (asking, answering)
         )
         scores = 20.0 * first @ second.T  # the model normalises
         losses[asking] = float(np.mean(np.log(np.exp(scores).sum(axis=1)) - np.diag(scores)))
-    assert checkpoint.log.loss[0].loss == pytest.approx(losses[columns[0]], rel=1e-4)
-    assert losses[columns[1]] != pytest.approx(losses[columns[0]], rel=1e-3)
+    assert checkpoint.log.loss[0].loss == pytest.approx(losses[inputs[0]], rel=1e-4)
+    assert losses[inputs[1]] != pytest.approx(losses[inputs[0]], rel=1e-3)
 
 
 def test_a_loss_that_is_no_number_stops_training_naming_step_and_batch(base: Path, tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = (Path(__file__).parents[2] / "benchmarks" / "experiments" / "hpo.toml").read_text(encoding="utf-8")
     manifest.write_text(text, encoding="utf-8")
     model = whole.models[0].name
-    sources = dict.fromkeys(("data", *(f"model:{found.name}" for found in whole.models)), LOCK)
-    lock = Lock(schema_version=1, experiment="hpo", sources_digest=digest_sources(whole), sources=sources)
+    sources = dict.fromkeys(("data:hpo", *(f"model:{found.name}" for found in whole.models)), LOCK)
+    lock = Lock(schema_version=2, experiment="hpo", sources_digest=digest_sources(whole), sources=sources)
     manifest.with_suffix(".lock").write_text(format_lock(lock), encoding="utf-8")
     source = ResolvedSource(origin="here", files={"model.safetensors": DIGEST}, locked=True)
     queries = {f"q{number}": f"what is question {number}?" for number in range(30)}
@@ -57,7 +57,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "data": record.data.replace(
                 queries=30,
                 passages=50,
-                train_pairs=whole.data.train_rows,
+                train_pairs=whole.data["hpo"].expected_rows("train"),
                 duplicate_passages=0,
                 best_reachable_mrr=best_reachable_mrr({query: {query: 1} for query in queries}, passages),
             ),

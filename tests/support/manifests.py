@@ -10,9 +10,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
-from harness.core.schema import decode
-from harness.errors import ManifestError
-from harness.experiment.manifest import Experiment
+from harness.experiment.manifest import Experiment, parse_experiment
 
 
 class _Removed(Enum):
@@ -25,27 +23,25 @@ REMOVED = _Removed.REMOVED
 """Stands in for a value that a manifest shall not have."""
 
 TINY = """
-schema_version = 1
+schema_version = 2
 name = "tiny"
 title = "A tiny experiment"
 summary = "Twenty pairs and a model of two layers."
 seeds = [0, 1]
 
-[data]
-format = "datasets"
-train_split = "train"
-test_split = "test"
-columns = { anchor = "question", positive = "answer", id = "id" }
-train_rows = 20
-test_rows = 8
+[data.tiny]
+format = "table"
+splits = { train = "train", test = "test" }
+columns = { query = "question", passage = "answer", id = "id" }
+expect = { train_rows = 20, test_rows = 8 }
 
-[data.source]
+[data.tiny.source]
 kind = "folder"
 path = "data"
 
 [[models]]
 name = "small"
-finetuned = true
+recipes = ["finetuned"]
 
 [models.source]
 kind = "folder"
@@ -53,28 +49,29 @@ path = "model"
 
 [[models]]
 name = "other"
-finetuned = false
 
 [models.source]
 kind = "folder"
 path = "model"
 
-[training]
-loss = "MultipleNegativesRankingLoss"
-scale = 20.0
-columns = ["positive", "anchor"]
-epochs = 1
-batch_size = 4
+[recipes.finetuned]
+data = "tiny"
+inputs = ["passage", "query"]
+loss = { name = "MultipleNegativesRankingLoss", scale = 20.0 }
+precision = { cuda = "fp16", cpu = "fp32" }
+embedding = { cuda = "grouped", cpu = "packed" }
+
+[recipes.finetuned.arguments]
+num_train_epochs = 1
+per_device_train_batch_size = 4
 learning_rate = 1e-3
 warmup_ratio = 0.1
 batch_sampler = "no_duplicates"
-precision = { cuda = "fp16", cpu = "fp32" }
-checkpoint_steps = 100
-checkpoints_kept = 2
-evaluation_steps = 0
-embedding = "grouped"
+save_steps = 100
+save_total_limit = 2
 
 [evaluation]
+on = ["tiny/test"]
 measures = ["accuracy@1", "mrr@10", "map@100"]
 primary = "mrr@10"
 top_k = 100
@@ -89,13 +86,13 @@ date = "2024-08"
 
 [[thresholds]]
 model = "small"
-variant = "finetuned"
+recipe = "finetuned"
 measure = "mrr@10"
 above = 0.0
 
 [[claims]]
 model = "small"
-variant = "finetuned"
+recipe = "finetuned"
 source = "table"
 values = { "mrr@10" = "0.8919" }
 
@@ -122,7 +119,7 @@ def change(path: str, value: Any) -> dict[str, Any]:
 
 def parse(data: Mapping[str, Any] | None = None) -> Experiment:
     """Parse plain data, or the tiny manifest, as `read_experiment` does."""
-    return decode(Experiment, tomllib.loads(TINY) if data is None else data, place="tiny.toml", error=ManifestError)
+    return parse_experiment(tomllib.loads(TINY) if data is None else data, place="tiny.toml")
 
 
 def write_manifest(folder: Path, *, name: str = "tiny", **lines: str) -> Path:

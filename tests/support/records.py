@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.experiment.claims import BASELINE
 from harness.experiment.lock import ResolvedSource
 from harness.experiment.manifest import Experiment, Variant, read_experiment
 from harness.experiment.trial import Trial
@@ -72,12 +73,12 @@ def make_record(
     **changes: Any,
 ) -> Record:
     """Return a whole record with these values; ``changes`` replace its other parts."""
-    trained = variant == "finetuned"
+    trained = variant != BASELINE
     queries = len(next(iter(per_query.values()), ()))
     stages = {"train": make_cost(100.0), "evaluate": make_cost(20.0)} if trained else {"baseline": make_cost(20.0)}
     log = TrainingLog(precision="fp32", steps=10, loss=(), resumes=0, weights_sha256=DIGEST)
     fields: dict[str, Any] = {
-        "schema_version": 1,
+        "schema_version": 2,
         "trial": Trial(experiment=experiment.name, model=model, variant=variant, seed=seed),
         "created": "2026-01-01T00:00:00+00:00",
         "experiment": experiment,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.experiment.manifest import Precisions, Training
+from harness.experiment.recipe import Arguments, Embedding, Loss, Precisions, Recipe
 from harness.pipeline.dataset import Row, list_columns
 from tests.support.children import die
 
@@ -21,27 +21,36 @@ def make_rows(count: int) -> list[Row]:
     return rows
 
 
-def make_recipe(**changes: object) -> Training:
-    """Return a recipe that saves a checkpoint every other step."""
-    recipe = Training(
-        loss="MultipleNegativesRankingLoss",
-        scale=20.0,
-        columns=("positive", "anchor"),
-        epochs=2,
-        batch_size=8,
+def make_recipe(**changes: object) -> Recipe:
+    """Return a recipe that saves a checkpoint every other step; ``changes`` are of the recipe or of its arguments."""
+    arguments = Arguments(
+        num_train_epochs=2,
+        per_device_train_batch_size=8,
         learning_rate=1e-3,
         warmup_ratio=0.1,
         batch_sampler="no_duplicates",
-        precision=Precisions(cuda="fp32", cpu="fp32"),
-        checkpoint_steps=2,
-        checkpoints_kept=2,
-        evaluation_steps=0,
-        embedding="grouped",
+        save_steps=2,
+        save_total_limit=2,
     )
-    return recipe.replace(**changes)
+    recipe = Recipe(
+        data="tiny",
+        inputs=("passage", "query"),
+        loss=Loss(name="MultipleNegativesRankingLoss", scale=20.0),
+        precision=Precisions(cuda="fp32", cpu="fp32"),
+        embedding=Embedding(cuda="grouped", cpu="packed"),
+        arguments=arguments,
+    )
+    return change_recipe(recipe, **changes)
 
 
-def train_tiny(base: Path, target: Path, scratch: Path, recipe: Training, kill_at: int | None) -> None:
+def change_recipe(recipe: Recipe, **changes: object) -> Recipe:
+    """Return a recipe with some of its keys, or of its arguments, changed."""
+    own = {key: value for key, value in changes.items() if key in Recipe.model_fields}
+    others = {key: value for key, value in changes.items() if key not in own}
+    return recipe.replace(**own, arguments=recipe.arguments.replace(**others))
+
+
+def train_tiny(base: Path, target: Path, scratch: Path, recipe: Recipe, kill_at: int | None) -> None:
     """Train on 44 pairs in this process and, where asked, be killed after a step.
 
     The batches of 8 are six an epoch, the last one smaller.
@@ -57,7 +66,7 @@ def train_tiny(base: Path, target: Path, scratch: Path, recipe: Training, kill_a
     scratch.mkdir(parents=True, exist_ok=True)
     train_model(
         base,
-        list_columns(make_rows(44), recipe.columns),
+        list_columns(make_rows(44), recipe.inputs),
         recipe,
         seed=3,
         device="cpu",

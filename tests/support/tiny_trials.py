@@ -51,10 +51,10 @@ def make_place(folder: Path) -> Place:
     """Write a tiny experiment with model, data and lock; it saves a checkpoint at every step."""
     build_tiny_model(folder / "model")
     write_data(folder / "data")
-    manifest = write_manifest(folder, checkpoint_steps="1")
+    manifest = write_manifest(folder, save_steps="1")
     text = manifest.read_text(encoding="utf-8")
     # One model is enough here, and claims are not made of it.
-    start, end = text.index('[[models]]\nname = "other"'), text.index("[training]")
+    start, end = text.index('[[models]]\nname = "other"'), text.index("[recipes.finetuned]")
     text = text[:start] + text[end:]
     start, end = text.index("[[claims]]"), text.index("[prices_usd_per_hour]")
     manifest.write_text(text[:start] + text[end:], encoding="utf-8")

@@ -11,9 +11,11 @@ import pytest
 from harness.analysis.equivalence import Agreement, Verdict
 from harness.analysis.verdict import ClaimVerdict, Judgement, half_last_digit, judge
 from harness.errors import RecordError, StatisticsError
-from harness.experiment.manifest import Claims, Experiment, Published, Threshold
+from harness.experiment.claims import Claims, Published, Threshold
+from harness.experiment.manifest import Experiment
 from harness.records.record import Record
 from tests.support.records import MODEL, make_cost, make_record, read_manifest, spread
+from tests.support.tiny_training import change_recipe
 
 MEASURE = "mrr@10"
 BASE, TUNED = "0.8348", "0.8920"
@@ -26,10 +28,10 @@ def manifest(**changes: Any) -> Experiment:
         "models": experiment.models[:1],
         "evaluation": experiment.evaluation.replace(measures=(MEASURE, "ndcg@10")),
         "claims": (
-            Claims(model=MODEL, variant="baseline", source=SOURCE, values={MEASURE: BASE}),
-            Claims(model=MODEL, variant="finetuned", source=SOURCE, values={MEASURE: TUNED}),
+            Claims(model=MODEL, source=SOURCE, values={MEASURE: BASE}),
+            Claims(model=MODEL, recipe="finetuned", source=SOURCE, values={MEASURE: TUNED}),
         ),
-        "thresholds": (Threshold(model=MODEL, variant="finetuned", measure=MEASURE, above=0.88),),
+        "thresholds": (Threshold(model=MODEL, recipe="finetuned", measure=MEASURE, above=0.88),),
     }
     return experiment.replace(**{**parts, **changes})
 
@@ -171,9 +173,7 @@ def test_a_threshold_is_met_by_its_lower_bound(tuned: list[float], expected: obj
 
 
 def test_a_baselines_threshold_needs_no_seeds() -> None:
-    thresholds = tuple(
-        Threshold(model=MODEL, variant="baseline", measure=MEASURE, above=above) for above in (0.8, 0.84)
-    )
+    thresholds = tuple(Threshold(model=MODEL, measure=MEASURE, above=above) for above in (0.8, 0.84))
     found = [item.outcome for item in ask([0.892], thresholds=thresholds).thresholds]
     assert [outcome.met for outcome in found if outcome is not None] == [True, False]
 
@@ -185,14 +185,14 @@ def test_the_effect_is_our_gain_by_the_published_gain_of_the_same_source() -> No
     assert effect.gain == pytest.approx(0.0572)
     assert effect.ratio.ratio == pytest.approx(1.0)
     assert effect.ratio.interval is not None
-    other = Claims(model=MODEL, variant="finetuned", source="elsewhere", values={MEASURE: TUNED})
+    other = Claims(model=MODEL, recipe="finetuned", source="elsewhere", values={MEASURE: TUNED})
     assert ask([0.892], claims=(manifest().claims[0], other)).effects == ()
 
 
 def test_a_published_gain_that_its_rounding_hides_has_no_effect_ratio() -> None:
     claims = (
-        Claims(model=MODEL, variant="baseline", source=SOURCE, values={MEASURE: "0.83"}),
-        Claims(model=MODEL, variant="finetuned", source=SOURCE, values={MEASURE: "0.84"}),
+        Claims(model=MODEL, source=SOURCE, values={MEASURE: "0.83"}),
+        Claims(model=MODEL, recipe="finetuned", source=SOURCE, values={MEASURE: "0.84"}),
     )
     assert ask([0.892], claims=claims).effects == ()
 
@@ -228,7 +228,9 @@ def test_the_same_records_in_any_order_give_the_same_judgement() -> None:
 
 def tamper(change: str, records: list[Record], experiment: Experiment) -> list[Record]:
     last = records[-1]
-    recipe = experiment.replace(training=experiment.training.replace(learning_rate=1e-3))
+    recipe = experiment.replace(
+        recipes={"finetuned": change_recipe(experiment.recipes["finetuned"], learning_rate=1e-3)}
+    )
     other = experiment.replace(name="other")
     wider = experiment.replace(models=(*experiment.models, experiment.models[0].replace(name="unknown")))
     changed = {
@@ -251,7 +253,7 @@ def tamper(change: str, records: list[Record], experiment: Experiment) -> list[R
         ("twice", "two records of this trial"),
         ("another experiment", "expected 'bioasq'"),
         ("an unknown model", "no model 'unknown'"),
-        ("another recipe", r"another \[training\]"),
+        ("another recipe", r"another recipe"),
         ("other data", "expected aaaaaaaaaaaa"),
         ("other queries", "expected aaaaaaaaaaaa"),
         ("a missing measure", "has no 'mrr@10'"),

@@ -53,7 +53,7 @@ def test_a_lock_is_written_beside_its_manifest_and_belongs_to_it(
     assert lock(manifest) == 0
     path = manifest.with_suffix(".lock")
     assert capsys.readouterr().out == f"{path}: written\n"
-    assert set(read_lock(path, parse()).sources["data"].files) == {"train.jsonl", "test.jsonl"}
+    assert set(read_lock(path, parse()).sources["data:tiny"].files) == {"train.jsonl", "test.jsonl"}
     assert lock(manifest) == 0
     assert capsys.readouterr().out == f"{path}: nothing changed\n"
 
@@ -83,9 +83,11 @@ def test_an_error_of_ours_is_one_message_and_exit_code_2(manifest: Path, capsys:
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines()[0] == (
-        f"harness: ManifestError: {manifest}: key 'training.epochs' is missing"
-    ) or captured.err.startswith(f"harness: ManifestError: {manifest}: unknown key 'training.epocs'")
-    assert "unknown key 'training.epocs'; did you mean 'epochs'?" in captured.err
+        f"harness: ManifestError: {manifest}: key 'recipes.finetuned.arguments.num_train_epochs' is missing"
+    ) or captured.err.startswith(
+        f"harness: ManifestError: {manifest}: unknown key 'recipes.finetuned.arguments.num_train_epocs'"
+    )
+    assert "unknown key 'recipes.finetuned.arguments.num_train_epocs'; did you mean 'num_train_epochs'?" in captured.err
     assert "Traceback" not in captured.err
 
 

@@ -19,7 +19,7 @@ NAMES = sorted(path.stem for path in MANIFESTS.glob("*.toml"))
 
 def make_lock(**changes: Any) -> Lock:
     sources = {name: LockedSource(files={"a.json": "0" * 64}, complete=True) for name in list_sources(parse())}
-    lock = Lock(schema_version=1, experiment="tiny", sources_digest=digest_sources(parse()), sources=sources)
+    lock = Lock(schema_version=2, experiment="tiny", sources_digest=digest_sources(parse()), sources=sources)
     return lock.replace(**changes)
 
 
@@ -53,7 +53,7 @@ def test_a_missing_lock_is_answered_with_the_command_that_makes_it(tmp_path: Pat
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("data.source.path", "elsewhere"),
+        ("data.tiny.source.path", "elsewhere"),
         ("models.0.source.path", "elsewhere"),
         ("models.0.name", "renamed"),
     ],
@@ -79,7 +79,7 @@ def test_the_lock_of_another_experiment_is_refused(path: Path) -> None:
 
 def test_a_lock_without_one_of_the_sources_is_refused(path: Path) -> None:
     lock = make_lock()
-    path.write_text(format_lock(lock.replace(sources={"data": lock.sources["data"]})), encoding="utf-8")
+    path.write_text(format_lock(lock.replace(sources={"data:tiny": lock.sources["data:tiny"]})), encoding="utf-8")
     with pytest.raises(LockError, match="does not match the manifest"):
         read_lock(path, parse())
 
@@ -87,9 +87,12 @@ def test_a_lock_without_one_of_the_sources_is_refused(path: Path) -> None:
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        ({"sources": {"data": {"files": {"a": "0" * 63}, "complete": True}}}, "sources.data.files.a: found '0000"),
+        (
+            {"sources": {"data:tiny": {"files": {"a": "0" * 63}, "complete": True}}},
+            "sources.data:tiny.files.a: found '0000",
+        ),
         ({"complete": True}, "unknown key 'complete'"),
-        ({"schema_version": 2}, "schema_version: found 2"),
+        ({"schema_version": 3}, "schema_version: found 3"),
     ],
 )
 def test_a_malformed_lock_is_refused(path: Path, broken: dict[str, object], said: str) -> None:
@@ -108,7 +111,7 @@ def test_half_a_lock_is_refused(path: Path) -> None:
 
 def test_size_of_a_file_without_a_hash_is_refused(path: Path) -> None:
     data = json.loads(path.read_text(encoding="utf-8"))
-    data["sources"]["data"]["sizes"] = {"b.json": 1}
+    data["sources"]["data:tiny"]["sizes"] = {"b.json": 1}
     path.write_text(json.dumps(data), encoding="utf-8")
     with pytest.raises(LockError, match=r"sizes of files that have no hash: b\.json"):
         read_lock(path, parse())

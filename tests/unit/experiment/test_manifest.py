@@ -14,6 +14,8 @@ from tests.support.manifests import REMOVED, TINY, change, parse
 MANIFESTS = Path(__file__).parents[3] / "benchmarks" / "experiments"
 NAMES = sorted(path.stem for path in MANIFESTS.glob("*.toml"))
 HUB = {"kind": "hub", "repository": "a/b", "revision": "0" * 40}
+FOLDER = {"kind": "folder", "path": "runs"}
+SELECTION = {"salt": "s", "train_rows": 20, "test_rows": 8}
 WHEELS = {"kind": "wheels", "packages": ["a==1"], "path": "a"}
 
 
@@ -25,13 +27,14 @@ def test_a_committed_manifest_is_valid_and_named_like_its_file(name: str) -> Non
 def test_the_published_experiment_declares_what_was_published() -> None:
     experiment = read_experiment(MANIFESTS / "bioasq.toml")
     assert experiment.seeds == (0, 1, 2, 3, 4)
-    assert [(model.name, model.finetuned) for model in experiment.models] == [
-        ("all-mpnet-base-v2", True),
-        ("bge-base-en-v1.5", False),
+    assert [(model.name, model.recipes) for model in experiment.models] == [
+        ("all-mpnet-base-v2", ("finetuned",)),
+        ("bge-base-en-v1.5", ()),
     ]
-    recipe = experiment.training
-    assert (recipe.columns, recipe.batch_size, recipe.learning_rate) == (("positive", "anchor"), 32, 2e-5)
-    assert (recipe.epochs, recipe.warmup_ratio, recipe.precision.cuda) == (1, 0.1, "fp16")
+    recipe = experiment.recipes["finetuned"]
+    chosen = recipe.arguments
+    assert (recipe.inputs, chosen.per_device_train_batch_size, chosen.learning_rate) == (("passage", "query"), 32, 2e-5)
+    assert (chosen.num_train_epochs, chosen.warmup_ratio, recipe.precision.cuda) == (1, 0.1, "fp16")
     assert len(experiment.evaluation.measures) == 15
     assert [(item.measure, item.above) for item in experiment.thresholds] == [("mrr@10", 0.88)]
     assert experiment.prices_usd_per_hour["NVIDIA A10G"] == 1.1
@@ -42,59 +45,123 @@ def test_the_published_experiment_declares_what_was_published() -> None:
     [
         # Unknown and misspelt keys, and types.
         ("learning_rte", 1, "unknown key 'learning_rte'; did you mean 'learning_rate'"),
-        ("training.epoch", 1, "unknown key 'training.epoch'; did you mean 'epochs'"),
-        ("data.columns.ids", "x", "unknown key 'data.columns.ids'; did you mean 'id'"),
-        ("data.source.revision", "main", "unknown key 'data.source.folder.revision'"),
+        (
+            "recipes.finetuned.arguments.num_train_epoch",
+            1,
+            "unknown key 'recipes.finetuned.arguments.num_train_epoch'; did you mean 'num_train_epochs'",
+        ),
+        ("data.tiny.columns.ids", "x", "unknown key 'data.tiny.columns.ids'; did you mean 'id'"),
+        ("data.tiny.source.revision", "main", "unknown key 'data.tiny.source.folder.revision'"),
         ("seeds", REMOVED, "key 'seeds' is missing"),
-        ("training.batch_size", "32", "training.batch_size: found '32'"),
-        ("training.batch_size", 32.5, "training.batch_size: found 32.5"),
-        ("training.batch_size", True, "training.batch_size: found True"),
-        ("training.epochs", 0, "training.epochs: found 0"),
-        ("training.learning_rate", 0, "training.learning_rate: found 0"),
-        ("training.learning_rate", float("inf"), "training.learning_rate: found inf"),
-        ("training.warmup_ratio", 1.5, "training.warmup_ratio: found 1.5"),
-        ("models.0.finetuned", "yes", "models[0].finetuned: found 'yes'"),
-        ("schema_version", 2, "schema_version: found 2"),
+        (
+            "recipes.finetuned.arguments.per_device_train_batch_size",
+            "32",
+            "recipes.finetuned.arguments.per_device_train_batch_size: found '32'",
+        ),
+        (
+            "recipes.finetuned.arguments.per_device_train_batch_size",
+            32.5,
+            "recipes.finetuned.arguments.per_device_train_batch_size: found 32.5",
+        ),
+        (
+            "recipes.finetuned.arguments.per_device_train_batch_size",
+            True,
+            "recipes.finetuned.arguments.per_device_train_batch_size: found True",
+        ),
+        ("recipes.finetuned.arguments.num_train_epochs", 0, "recipes.finetuned.arguments.num_train_epochs: found 0"),
+        ("recipes.finetuned.arguments.learning_rate", 0, "recipes.finetuned.arguments.learning_rate: found 0"),
+        (
+            "recipes.finetuned.arguments.learning_rate",
+            float("inf"),
+            "recipes.finetuned.arguments.learning_rate: found inf",
+        ),
+        ("recipes.finetuned.arguments.warmup_ratio", 1.5, "recipes.finetuned.arguments.warmup_ratio: found 1.5"),
+        ("models.0.similarity_override", "yes", "models[0].similarity_override: found 'yes'"),
+        ("schema_version", 3, "schema_version: found 3"),
         # What is known of losses, measures, GPUs and precisions.
-        ("training.loss", "CosineLoss", "training.loss: found 'CosineLoss': expected 'MultipleNegatives"),
-        ("data.source.kind", "s3", "expected the kind 'hub', 'wheels', 'folder'"),
+        ("recipes.finetuned.loss.name", "CosineLoss", "loss.name: found 'CosineLoss': expected 'MultipleNegatives"),
+        ("data.tiny.source.kind", "s3", "expected the kind 'hub', 'wheels', 'folder'"),
         ("evaluation.measures", ["mrr@10", "mmr@10"], "unknown measure 'mmr@10', expected one of accuracy@K"),
         ("evaluation.measures", ["mrr@10", "mrr"], "unknown measure 'mrr'"),
         ("evaluation.measures", ["mrr@10", "mrr@0"], "unknown measure 'mrr@0'"),
-        ("evaluation.measures", ["mrr@10", "mrr@10"], "measure 'mrr@10' stands twice"),
+        ("evaluation.measures", ["mrr@10", "mrr@10"], "measure 'mrr@10' is listed twice"),
         ("evaluation.measures", [], "evaluation.measures: found []"),
         ("evaluation.primary", "ndcg@10", "the primary measure 'ndcg@10' must be one of the measures"),
         ("evaluation.top_k", 50, "'map@100' needs more passages than top_k = 50"),
         ("prices_usd_per_hour", {"A10G": 1.1}, "unknown GPU 'A10G': known are NVIDIA A10, NVIDIA A10G"),
         ("prices_usd_per_hour|NVIDIA A10G", -1, "found -1"),
-        ("training.precision", {"cuda": "fp8", "cpu": "fp32"}, "training.precision.cuda: found 'fp8'"),
-        ("training.precision", {"cuda": "fp16", "cpu": "fp16"}, "training.precision.cpu: found 'fp16'"),
-        ("training.columns", ["anchor", "anchor"], "columns must name 'anchor' and 'positive', each once"),
+        (
+            "recipes.finetuned.precision",
+            {"cuda": "fp8", "cpu": "fp32"},
+            "recipes.finetuned.precision.cuda: found 'fp8'",
+        ),
+        (
+            "recipes.finetuned.precision",
+            {"cuda": "fp16", "cpu": "fp16"},
+            "recipes.finetuned.precision.cpu: found 'fp16'",
+        ),
+        ("recipes.finetuned.inputs", ["query", "query"], "inputs must name 'query' and 'passage', each once"),
         # Names, which become file names.
         ("name", "../up", "a name has letters, digits"),
         ("name", "", "a name has letters, digits"),
         ("models.0.name", "a b", "a name has letters, digits"),
-        ("models.1.name", "small", "model 'small' stands twice"),
+        ("models.1.name", "small", "model 'small' is listed twice"),
         ("seeds", [], "seeds: found []"),
-        ("seeds", [1, 1], "seed 1 stands twice"),
+        ("seeds", [1, 1], "seed 1 is listed twice"),
         ("seeds", [-1], "seeds[0]: found -1"),
         ("seeds", [2**32], "seeds[0]: found 4294967296"),
         # Sources.
-        ("data.source", {**HUB, "revision": "main"}, "a revision must be a full commit hash (40 hex digits)"),
-        ("data.source", {**HUB, "repository": "none"}, "found 'none'"),
-        ("data.source", {"kind": "ftp"}, "data.source"),
-        ("data.source", {**WHEELS, "packages": ["a>=1"]}, "'a>=1' must read NAME==VERSION"),
-        ("data.source", {**WHEELS, "packages": ["--index-url==x"]}, "'--index-url==x' must read NAME==VERSION"),
-        ("data.source", {**WHEELS, "packages": ["a==1", "a==1"]}, "package 'a==1' stands twice"),
-        ("data.source", {"kind": "folder", "path": ""}, "found ''"),
+        ("data.tiny.source", {**HUB, "revision": "main"}, "a revision must be a full commit hash (40 hex digits)"),
+        ("data.tiny.source", {**HUB, "repository": "none"}, "found 'none'"),
+        ("data.tiny.source", {"kind": "ftp"}, "data.tiny.source"),
+        ("data.tiny.source", {**WHEELS, "packages": ["a>=1"]}, "'a>=1' must read NAME==VERSION"),
+        ("data.tiny.source", {**WHEELS, "packages": ["--index-url==x"]}, "'--index-url==x' must read NAME==VERSION"),
+        ("data.tiny.source", {**WHEELS, "packages": ["a==1", "a==1"]}, "package 'a==1' is listed twice"),
+        ("data.tiny.source", {"kind": "folder", "path": ""}, "found ''"),
         # Contradictions.
-        ("data.columns", REMOVED, "format 'datasets' needs columns"),
-        ("data.test_split", REMOVED, "format 'datasets' needs test_split"),
-        ("data.columns.positive", "question", "anchor and positive are one column, 'question'"),
-        ("data.selection", {"salt": "", "train_rows": 1, "test_rows": 1}, "format 'datasets' has no use for selection"),
-        ("data.format", "obo", "format 'obo' needs selection"),
+        ("data.tiny.columns", REMOVED, "format 'table' needs columns"),
+        ("data.tiny.splits", REMOVED, "a table needs either splits"),
+        ("data.tiny.parts", {"train": 0.5, "test": 0.5, "salt": "1"}, "a table needs either splits"),
+        ("data.tiny.splits", {}, "there is no part: name train, dev or test"),
+        ("data.tiny.splits", {"test": "test"}, "expect says train_rows, but there is no part 'train'"),
+        ("data.tiny.columns.passage", "question", "query and passage are one column, 'question'"),
+        ("data.tiny.columns.query_id", "id", "id names a row's query and passage already"),
+        ("data.tiny.selection", SELECTION, "format 'table' has no use for selection"),
+        ("data.tiny.format", "obo", "format 'obo' needs selection"),
+        ("data.tiny.format", "beir", "format 'beir' has no use for splits, columns"),
+        ("data", {}, "data: found {}"),
+        # Recipes and models.
+        ("recipes.finetuned.data", "huge", "recipes.finetuned.data: data set 'huge' is not among ['tiny']"),
+        ("recipes.finetuned.lora", {"r": 16}, "recipes.finetuned.lora: found {'r': 16}: not yet"),
+        ("recipes.finetuned.arguments.warmup_steps", 3, "warmup_ratio and warmup_steps are both given"),
+        ("recipes.b", {"base": "finetund"}, "recipes.b.base: found 'finetund', expected another recipe: 'finetuned'"),
+        ("recipes|a.b", {"base": "finetuned"}, "'a.b' cannot be a recipe's name"),
+        ("recipes.baseline", {"base": "finetuned"}, "'baseline' cannot be a recipe's name"),
+        ("models.0.recipes", ["plain"], "model 'small': recipe 'plain' is not among ['finetuned']"),
+        ("models.0.recipes", ["finetuned", "finetuned"], "recipe 'finetuned' is listed twice"),
+        ("models.1.source", REMOVED, "a model of kind 'dense' needs a source"),
+        ("models.1.kind", "bm25", "a model of kind 'bm25' has no use for source"),
+        ("models", [{"name": "b", "kind": "run", "source": FOLDER, "max_seq_length": 9}], "no use for max_seq_length"),
+        ("models.1.similarity_override", True, "similarity_override needs the similarity"),
+        ("models.1.truncate_dims", [64, 64], "dimension 64 is listed twice"),
+        # Test sets.
+        ("evaluation.on", ["tiny"], "a test set is DATA/PART with a part of train, dev, test; found 'tiny'"),
+        ("evaluation.on", ["tiny/dev"], "evaluation.on: data set 'tiny' has no part 'dev'"),
+        ("evaluation.on", ["huge/test"], "evaluation.on: data set 'huge' is not among ['tiny']"),
+        ("evaluation.on", ["tiny/test", "tiny/test"], "test set 'tiny/test' is listed twice"),
+        ("thresholds.0.on", "tiny/train", "test set 'tiny/train' is not among those of evaluation.on"),
+        ("thresholds.0.dim", 64, "model 'small': dim 64 is not among its truncate_dims"),
+        ("comparisons", [{"a": "small/finetuned", "b": "small/finetuned"}], "there is nothing to compare"),
+        ("comparisons", [{"a": "small/finetuned", "b": "small/plain"}], "model 'small' is not trained by 'plain' here"),
+        (
+            "forgetting",
+            [{"on": "tiny/dev", "max_drop": 0.01}],
+            "test set 'tiny/dev' is not among those of evaluation.on",
+        ),
         ("thresholds.0.model", "unknown", "model 'unknown' is not among the models ['small', 'other']"),
-        ("thresholds.0.model", "other", "model 'other' is not fine-tuned here"),
+        ("thresholds.0.model", "other", "model 'other' is not trained by 'finetuned' here; its recipes are: none"),
+        ("thresholds.0.above", 88.0, "thresholds[0].above: found 88.0"),
+        ("claims.0.values", {"mrr@10": "89.19"}, "mrr@10: 89.19 lies outside 0..1; did you mean 0.8919?"),
         ("thresholds.0.measure", "ndcg@10", "measure 'ndcg@10' is not among the evaluation's measures"),
         ("claims.0.values", {"mrr@10": "0,89"}, "mrr@10: '0,89' is not a printed number"),
         ("claims.0.values", {"mrr@10": "NaN"}, "mrr@10: 'NaN' is not finite"),
@@ -112,36 +179,47 @@ def test_what_cannot_be_meant_is_refused(path: str, value: Any, said: str) -> No
 
 def test_a_misspelt_key_is_told_before_the_one_that_is_missing_for_it(tmp_path: Path) -> None:
     path = tmp_path / "tiny.toml"
-    path.write_text(TINY.replace("epochs = 1", "epohcs = 1"), encoding="utf-8")
+    path.write_text(TINY.replace("num_train_epochs = 1", "num_train_epohcs = 1"), encoding="utf-8")
     with pytest.raises(ManifestError) as caught:
         read_experiment(path)
     assert str(caught.value).splitlines() == [
-        f"{path}: unknown key 'training.epohcs'; did you mean 'epochs'?",
-        f"{path}: key 'training.epochs' is missing",
+        f"{path}: unknown key 'recipes.finetuned.arguments.num_train_epohcs'; did you mean 'num_train_epochs'?",
+        f"{path}: key 'recipes.finetuned.arguments.num_train_epochs' is missing",
     ]
 
 
 def test_a_selection_and_the_numbers_of_rows_must_agree() -> None:
-    data = change("data", {"format": "obo", "source": WHEELS, "train_rows": 20, "test_rows": 8})
-    data["data"]["selection"] = {"salt": "s", "train_rows": 21, "test_rows": 8}
-    with pytest.raises(
-        ManifestError, match=r"the selection takes 21 and 8 rows .* train_rows and test_rows are 20 and 8"
-    ):
+    data = change("data.tiny", {"format": "obo", "source": WHEELS, "expect": {"train_rows": 20}})
+    data["data"]["tiny"]["selection"] = {**SELECTION, "train_rows": 21}
+    with pytest.raises(ManifestError, match="the selection takes 21 rows for train, while expect says 20"):
         parse(data)
-    data["data"]["selection"]["train_rows"] = 20
-    assert parse(data).data.format == "obo"
+    data["data"]["tiny"]["selection"]["train_rows"] = 20
+    assert parse(data).data["tiny"].expected_rows("test") == 8
 
 
-@pytest.mark.parametrize("key", ["columns", "config", "train_split"])
-def test_an_ontology_has_no_use_for_what_a_table_needs(key: str) -> None:
-    data = change("data.format", "obo")
-    unused = {"columns", "train_split", "test_split"} - {key}
-    kept = {name: value for name, value in data["data"].items() if name not in unused}
-    selection = {"salt": "s", "train_rows": 20, "test_rows": 8}
-    data["data"] = (
-        {"config": "c", **kept, "selection": selection} if key == "config" else {**kept, "selection": selection}
+@pytest.mark.parametrize(
+    ("key", "value"), [("columns", {"query": "q", "passage": "p"}), ("config", "c"), ("splits", {"test": "test"})]
+)
+def test_an_ontology_has_no_use_for_what_a_table_needs(key: str, value: Any) -> None:
+    data = change("data.tiny", {"format": "obo", "source": WHEELS, "selection": SELECTION, key: value})
+    with pytest.raises(ManifestError, match=f"format 'obo' has no use for {key}"):
+        parse(data)
+
+
+def test_a_recipe_says_what_differs_from_its_base() -> None:
+    """Arguments merge key by key, every other key is replaced."""
+    data = change("recipes.longer", {"base": "finetuned", "inputs": ["query", "passage"]})
+    data["recipes"]["longer"]["arguments"] = {"num_train_epochs": 3}
+    plain, longer = parse(data).recipes.values()
+    assert longer == plain.replace(
+        base="finetuned", inputs=("query", "passage"), arguments=plain.arguments.replace(num_train_epochs=3)
     )
-    with pytest.raises(ManifestError, match=f"format 'obo' has no use for .*{key}"):
+
+
+def test_a_base_that_has_a_base_is_refused() -> None:
+    data = change("recipes.second", {"base": "finetuned"})
+    data["recipes"]["third"] = {"base": "second"}
+    with pytest.raises(ManifestError, match=r"recipes\.third\.base: 'second' has a base itself"):
         parse(data)
 
 
@@ -177,11 +255,11 @@ def test_the_digest_tells_experiments_apart_by_what_they_say_only(tmp_path: Path
     path = tmp_path / "tiny.toml"
     path.write_text(f"# a comment\n{TINY}", encoding="utf-8")
     assert read_experiment(path).digest == parse().digest
-    assert parse(change("training.scale", 20.5)).digest != parse().digest
+    assert parse(change("recipes.finetuned.loss.scale", 20.5)).digest != parse().digest
 
 
 def test_a_model_is_found_by_its_name_and_an_unknown_one_answered_with_the_known() -> None:
     experiment: Experiment = parse()
-    assert experiment.model("other").finetuned is False
+    assert experiment.model("other").recipes == ()
     with pytest.raises(ManifestError, match="tiny: no model 'othr'; its models are: small, other"):
         experiment.model("othr")

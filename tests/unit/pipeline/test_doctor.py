@@ -84,7 +84,7 @@ def test_experiment_on_the_hub_needs_the_hub(tmp_path: Path, monkeypatch: pytest
     found = check_experiment(manifest, store=tmp_path, results=tmp_path, reachable=True)
     assert found.health is Health.GOOD
     assert "needs at least 5.1 GiB of disk" in found.text
-    assert "(not counting data, model:bge-base-en-v1.5, whose size the lock does not say)" in found.text
+    assert "(not counting data:bioasq, model:bge-base-en-v1.5, whose size the lock does not say)" in found.text
     assert "needs more than 1.6 GiB of memory" in found.text
 
 

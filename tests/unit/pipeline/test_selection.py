@@ -52,7 +52,7 @@ def test_a_count_that_nobody_could_train_is_refused(text: str) -> None:
 def folder(tmp_path: Path) -> Path:
     write_manifest(tmp_path)
     sources = {name: LockedSource(files={"a.json": "0" * 64}, complete=True) for name in list_sources(parse())}
-    lock = Lock(schema_version=1, experiment="tiny", sources_digest=digest_sources(parse()), sources=sources)
+    lock = Lock(schema_version=2, experiment="tiny", sources_digest=digest_sources(parse()), sources=sources)
     (tmp_path / "tiny.lock").write_text(format_lock(lock), encoding="utf-8")
     return tmp_path
 
@@ -79,7 +79,7 @@ def test_models_and_seeds_narrow_the_experiment_but_not_its_lock(folder: Path) -
     selected = select_experiment("tiny", folder, models=" small , ", seeds="3,")
     assert [model.name for model in selected.experiment.models] == ["small"]
     assert selected.experiment.seeds == (3,)
-    assert set(selected.lock.sources) == {"data", "model:small", "model:other"}
+    assert set(selected.lock.sources) == {"data:tiny", "model:small", "model:other"}
     assert (selected.base, selected.reason) == (folder, "as asked")
 
 
@@ -164,6 +164,6 @@ def test_the_folder_given_goes_before_the_environments() -> None:
 
 def test_the_environments_folder_is_only_for_data_that_come_from_a_folder() -> None:
     source = {"kind": "wheels", "packages": ["a==1"], "path": "a"}
-    experiment = parse(change("data.source", source))
+    experiment = parse(change("data.tiny.source", source))
     assert choose_data_dir(None, experiment, {"HARNESS_DATA_DIR": "/from/environment"}) is None
     assert choose_data_dir("/given", experiment, {}) == Path("/given")

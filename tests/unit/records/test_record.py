@@ -36,7 +36,7 @@ def test_a_record_reads_back_equal_from_the_place_it_names(path: Path, tmp_path:
 
 def test_a_record_has_its_version_first_and_a_key_per_line(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
-    assert lines[1] == '  "schema_version": 1,'
+    assert lines[1] == '  "schema_version": 2,'
     assert '    "mrr@10": 0.5,' in lines
 
 
@@ -60,7 +60,7 @@ def test_a_value_that_is_not_finite_is_never_put_into_a_record() -> None:
         make_record({"mrr@10": (1.0, float("nan"))}, experiment=parse(), model="small", seed=0)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, [1], True, 1.5])
+@pytest.mark.parametrize("version", [0, 3, "1", None, [1], True, 1.5])
 def test_a_record_of_a_version_that_nobody_knows_is_refused(path: Path, version: object) -> None:
     data = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**data, "schema_version": version}), encoding="utf-8")
@@ -86,7 +86,7 @@ def test_what_is_no_record_is_refused_by_name(path: Path, content: str) -> None:
     [
         ({"values": {"mrr@10": 0.5}}, "values and per_query must hold the same measures"),
         ({"query_ids": ("a", "b")}, "per_query\\['mrr@10'\\] has 3 values for 2 queries"),
-        ({"training": None}, "a finetuned trial has a training log and a baseline has none"),
+        ({"training": None}, "a trained trial has a training log and a baseline has none"),
         ({"training_cost_usd": "free"}, "training_cost_usd"),
         ({"unknown": 1}, "unknown"),
     ],

@@ -8,7 +8,8 @@ import pytest
 
 from harness.analysis.redundant_measures import find_disputes, find_repeats
 from harness.analysis.verdict import judge
-from harness.experiment.manifest import Claims, Experiment, Published, Threshold
+from harness.experiment.claims import Claims, Published, Threshold
+from harness.experiment.manifest import Experiment
 from harness.records.record import Record
 from harness.report.document import Finding
 from harness.report.findings import list_findings
@@ -26,7 +27,7 @@ def declare(claims: Mapping[tuple[str, str], Mapping[str, str]], **changes: obje
         claims=tuple(
             Claims(
                 model=MODEL,
-                variant="baseline" if variant == "baseline" else "finetuned",
+                recipe=None if variant == "baseline" else "finetuned",
                 source=source,
                 values=dict(values),
             )
@@ -131,14 +132,14 @@ def test_a_missing_seed_is_an_error_that_names_it() -> None:
     ("tuned", "level"), [((0.9, 0.901, 0.899, 0.9, 0.9), None), ((0.85, 0.95, 0.9, 0.88, 0.92), "error")]
 )
 def test_a_threshold_needs_the_lower_bound_above_it(tuned: tuple[float, ...], level: str | None) -> None:
-    bound = Threshold(model=MODEL, variant="finetuned", measure="accuracy@5", above=0.89)
+    bound = Threshold(model=MODEL, recipe="finetuned", measure="accuracy@5", above=0.89)
     experiment = declare({}).replace(thresholds=(bound,))
     findings = find(experiment, run(experiment, 0.8, tuned))
     assert [finding.level for finding in findings] == ([level] if level else [])
 
 
 def test_one_seed_leaves_a_threshold_undecided() -> None:
-    bound = Threshold(model=MODEL, variant="finetuned", measure="accuracy@5", above=0.89)
+    bound = Threshold(model=MODEL, recipe="finetuned", measure="accuracy@5", above=0.89)
     experiment = declare({}).replace(thresholds=(bound,), seeds=(0,))
     (finding,) = find(experiment, run(experiment, 0.8, (0.9,)))
     assert (finding.level, finding.title) == ("warning", "threshold undecided")

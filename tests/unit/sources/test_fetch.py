@@ -148,8 +148,8 @@ def test_a_new_lock_has_every_file_of_every_source(data: Path, tmp_path: Path) -
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
     made = make_lock(parse(), cache=tmp_path, base=tmp_path)
-    assert set(made.sources) == {"data", "model:small", "model:other"}
-    assert made.sources["data"].files == hash_files(data, "data")
+    assert set(made.sources) == {"data:tiny", "model:small", "model:other"}
+    assert made.sources["data:tiny"].files == hash_files(data, "data")
     assert all(source.complete for source in made.sources.values())
 
 
@@ -158,7 +158,7 @@ def test_the_folder_for_the_data_is_not_taken_for_the_models_when_locking(data: 
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
     made = make_lock(parse(), cache=tmp_path, base=tmp_path, override=tmp_path / "moved")
-    assert set(made.sources["data"].files) == {"train.jsonl", "test.jsonl"}
+    assert set(made.sources["data:tiny"].files) == {"train.jsonl", "test.jsonl"}
     assert set(made.sources["model:small"].files) == {"config.json"}
 
 

@@ -1,0 +1,108 @@
+"""What is said of the values: published claims, thresholds, comparisons of recipes, and what must not be forgotten."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from harness.core.schema import Frozen
+from harness.experiment.data import Count
+from harness.experiment.recipe import Positive
+
+BASELINE = "baseline"
+Unit = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Cell(Frozen):
+    """One place of the tables: a model, untrained or by a recipe, on a test set and at a dimension.
+
+    Without ``recipe`` the untrained model is meant, without ``on`` the first test set, without ``dim`` the first of the
+    model's ``truncate_dims``.
+    """
+
+    model: str
+    recipe: str | None = None
+    on: str | None = None
+    dim: Count | None = None
+
+    @property
+    def variant(self) -> str:
+        """The recipe, or ``baseline``."""
+        return self.recipe or BASELINE
+
+
+class Threshold(_Cell):
+    """A bound that the values must exceed for the experiment to pass."""
+
+    measure: str
+    above: Unit
+
+
+class Claims(_Cell):
+    """Published values of one cell, as printed, and where they were printed."""
+
+    source: str
+    values: dict[str, str]
+
+    @field_validator("values")
+    @classmethod
+    def _decimal(cls, values: dict[str, str]) -> dict[str, str]:
+        for measure, printed in values.items():
+            try:
+                number = Decimal(printed)
+            except InvalidOperation as cause:
+                raise ValueError(f"{measure}: {printed!r} is not a printed number") from cause
+            if not number.is_finite():
+                raise ValueError(f"{measure}: {printed!r} is not finite")
+            if not 0 <= number <= 1:
+                hint = f"; did you mean {number.scaleb(-2)}?" if 1 < number <= 100 else ""  # noqa: PLR2004 - per cent
+                raise ValueError(f"{measure}: {printed} lies outside 0..1{hint}")
+        return values
+
+
+class Comparison(Frozen):
+    """Two cells of the same queries, each MODEL/RECIPE, or MODEL for the untrained model."""
+
+    a: str
+    b: str
+
+    @model_validator(mode="after")
+    def _two(self) -> Self:
+        if self.a == self.b:
+            raise ValueError(f"a and b are both {self.a!r}: there is nothing to compare")
+        return self
+
+    @property
+    def cells(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Model and variant of a and of b."""
+        return _split(self.a), _split(self.b)
+
+
+class Forgetting(Frozen):
+    """What fine-tuning must not cost on another test set: tuned minus own baseline stays above ``-max_drop``."""
+
+    on: str
+    max_drop: Unit
+
+
+class Verdicts(Frozen):
+    """What counts as reproduced: the mean's 90 % interval within ``margin`` of the published value."""
+
+    margin: Positive
+
+
+class Published(Frozen):
+    """The publication that is checked, and why its values cannot be compared cell by cell, if so."""
+
+    title: str
+    date: str
+    not_comparable: str | None = None
+    hardware: str | None = None
+    training_seconds: float | None = None
+
+
+def _split(cell: str) -> tuple[str, str]:
+    model, _, recipe = cell.partition("/")
+    return model, recipe or BASELINE

@@ -1,0 +1,55 @@
+"""What a manifest of version 2 can say and nothing acts on so far: refused before a run, never passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.errors import ManifestError
+from harness.experiment.data import Data
+from harness.experiment.manifest import Experiment
+from harness.experiment.model import Model
+
+
+def refuse_not_yet(experiment: Experiment) -> None:
+    """Refuse an experiment that says what nothing here acts on.
+
+    Raises:
+        ManifestError: naming all of it.
+    """
+    found = list(_list_not_yet(experiment))
+    if found:
+        raise ManifestError(f"{experiment.name}: not yet: {'; '.join(found)}")
+
+
+def _list_not_yet(experiment: Experiment) -> Iterator[str]:
+    if len(experiment.data) > 1 or len(experiment.evaluation.on) > 1:
+        yield "more than one data set or test set"
+    if experiment.primary_set.part != "test":
+        yield f"evaluation on {experiment.primary_set}"
+    for name, data in experiment.data.items():
+        yield from _list_of_data(name, data)
+    for model in experiment.models:
+        yield from _list_of_model(model)
+    yield from (key for key in ("comparisons", "forgetting") if getattr(experiment, key))
+    if any(cell.on is not None or cell.dim is not None for cell in (*experiment.claims, *experiment.thresholds)):
+        yield "claims and thresholds with on or dim"
+
+
+def _list_of_data(name: str, data: Data) -> Iterator[str]:
+    if data.format == "beir":
+        yield f"data.{name}.format 'beir'"
+    if data.format == "table" and (data.columns is None or data.columns.id is None):
+        yield f"data.{name}: a table without ids"
+    if data.part_names != ("train", "test"):
+        yield f"data.{name}: other parts than train and test, both of them"
+
+
+def _list_of_model(model: Model) -> Iterator[str]:
+    keys = ("prompts", "similarity_override", "max_seq_length", "truncate_dims")
+    yield from (f"models.{model.name}.{key}" for key in keys if getattr(model, key))
+    if model.kind != "dense":
+        yield f"models.{model.name}.kind {model.kind!r}"
+    if model.similarity not in {None, "cosine"}:
+        yield f"models.{model.name}.similarity {model.similarity!r}"
+    if set(model.recipes) - {"finetuned"}:
+        yield f"models.{model.name}.recipes other than one called 'finetuned'"
