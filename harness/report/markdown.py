@@ -11,12 +11,25 @@ from tabulate import tabulate
 from harness.core.text import clip, printable
 from harness.report.document import Block, Command, Example, Finding, Paragraph, Picture, Report, Section, Table
 
-SPECIAL = re.compile(r"([\\`*_\[\]<>#|~&$])")
-# Bare addresses would become links and names would be notified: both are taken apart.
-ADDRESS = re.compile(r"(?i)(www)\.|(https?|ftp|mailto|xmpp):")
-MENTION = re.compile(r"(?<![A-Za-z0-9_])@")
-LINE_START = re.compile(r"^([-+=]|[0-9]+[.)])")
+SPECIAL = re.compile(r"([\\`*_\[\]<>#|~&])")
+# What GitHub makes links, pictures and formulas of without being asked to, after markdown was rendered, so that a
+# backslash does not keep it from that: a character of no width does. Of the list in GitHub's documentation, "Autolinked
+# references and URLs", and the GFM specification, 6.9; what a repository's own settings link is not known here.
 ZERO_WIDTH = "&#8203;"
+PART = "\x00"  # in its place while the text is escaped; none is left of a stranger's
+PARTED = (
+    re.compile(r"(?i)www(?=\.)"),
+    re.compile(r"(?i)(?:https?|ftp|mailto|xmpp):|[a-z0-9]:(?=//)"),
+    re.compile(r"#(?=[0-9])"),
+    re.compile(r"(?i)\bGH-(?=[0-9])"),
+    re.compile(r":(?=[A-Za-z0-9_+-]+:)(?![0-9]{1,2}(?:[+-][0-9]{2})?:)"),
+    # A mention, an address, USER@SHA; a measure such as mrr@10 keeps its name.
+    re.compile(r"@(?!(?<=[A-Za-z]@)[0-9]{1,5}(?![A-Za-z0-9_@-]|\.[A-Za-z0-9]))"),
+)
+# A commit is written as code, which GitHub does not look into and which can be copied as it is. There is none in
+# 0.1234567 and HP:0000063.
+COMMIT = re.compile(r"(?<![0-9A-Za-z])(?<![.:](?=[0-9]{7,40}(?![0-9A-Za-z])))[0-9a-fA-F]{7,40}(?![0-9A-Za-z])")
+LINE_START = re.compile(r"^([-+=]|[0-9]+[.)])")
 SHOWN_CELL_CHARACTERS = 500
 SHOWN_CHARACTERS = 2000
 SIGNS = {"error": "**Error**", "warning": "**Warning**", "notice": "Note"}
@@ -99,10 +112,20 @@ def render_table(table: Table) -> str:
 
 def escape(text: str, *, limit: int = SHOWN_CELL_CHARACTERS) -> str:
     """Make text harmless in markdown: no markup, link, mention, new cell or new line, and of bounded length."""
-    text = printable(clip(text, limit))
-    text = SPECIAL.sub(r"\\\1", " ".join(text.split()))
-    text = ADDRESS.sub(lambda found: f"{found[1]}\\." if found[1] else f"{found[2]}\\:", text)
-    return MENTION.sub(f"@{ZERO_WIDTH}", text)
+    text = " ".join(printable(clip(text, limit)).split())
+    parts, end = [], 0
+    for found in COMMIT.finditer(text):
+        parts += [_escape_words(text[end : found.start()]), f"`{found[0]}`"]
+        end = found.end()
+    return "".join((*parts, _escape_words(text[end:])))
+
+
+def _escape_words(text: str) -> str:
+    for pattern in PARTED:
+        text = pattern.sub(lambda found: f"{found[0]}{PART}", text)
+    text = SPECIAL.sub(r"\\\1", text)
+    # Of two dollars GitHub makes a formula, escaped or not, except in an element of their own.
+    return text.replace("$", "<span>$</span>").replace(PART, ZERO_WIDTH)
 
 
 def escape_line(text: str, *, limit: int = SHOWN_CELL_CHARACTERS) -> str:

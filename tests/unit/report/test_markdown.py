@@ -37,6 +37,7 @@ def test_brief_markdown_leaves_out_the_other_sections_and_pictures_where_there_a
 def test_nothing_of_a_hostile_record_becomes_markup() -> None:
     text = render_markdown(make_report(HARM))
     assert "<script" not in text.replace("\\<script", "")
+    text = text.replace("<span>$</span>", "")  # of ours, see `escape`
     for opener in ("<", "`", "|", "[", "*"):
         harmful = [line for line in text.splitlines() if "evil" in line and re.search(rf"(?<!\\)\{opener}", line)]
         # What remains are our own signs: bold, list, cell and picture marks.
@@ -67,6 +68,48 @@ def test_a_cell_cannot_end_its_row() -> None:
 @pytest.mark.parametrize("start", ["1. one", "2) two", "- dash", "+ plus", "= equals", "# hash", "> quote", "* star"])
 def test_text_at_the_start_of_a_line_begins_no_block(start: str) -> None:
     assert re.match(r"^([0-9]*\\)", escape_line(start))
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("see https://evil.example", "see https:&#8203;//evil.example"),
+        ("HTTP://evil.example", "HTTP:&#8203;//evil.example"),
+        ("ftp://evil.example", "ftp:&#8203;//evil.example"),
+        ("www.evil.example", "www&#8203;.evil.example"),
+        ("a.b+c@evil.example", "a.b+c@&#8203;evil.example"),
+        ("mailto:a@evil.example", "mailto:&#8203;a@&#8203;evil.example"),
+        ("xmpp:a@evil.example", "xmpp:&#8203;a@&#8203;evil.example"),
+        ("mrr@10.example", "mrr@&#8203;10.example"),
+        ("@somebody and @org/team", "@&#8203;somebody and @&#8203;org/team"),
+        ("fixes #1", "fixes \\#&#8203;1"),
+        ("user/repo#12", "user/repo\\#&#8203;12"),
+        ("GH-1, gh-22", "GH-&#8203;1, gh-&#8203;22"),
+        ("a5c3785", "`a5c3785`"),
+        ("(a5c3785ed8d6a35868bc169f07e40e889087fd2e)", "(`a5c3785ed8d6a35868bc169f07e40e889087fd2e`)"),
+        ("1234567", "`1234567`"),
+        ("1.a5c3785", "1.`a5c3785`"),
+        ("a5c3785...b5c3785", "`a5c3785`...`b5c3785`"),
+        ("user@a5c3785", "user@&#8203;`a5c3785`"),
+        ("user/repo@a5c3785", "user/repo@&#8203;`a5c3785`"),
+        (":smile: :+1:", ":&#8203;smile: :&#8203;+1:"),
+        ("text[^1]", "text\\[^1\\]"),
+        ("[^1]: note", "\\[^1\\]: note"),
+        ("$x$", "<span>$</span>x<span>$</span>"),
+        ("$`x`$", "<span>$</span>\\`x\\`<span>$</span>"),
+        ("`a5c3785`", "\\``a5c3785`\\`"),
+        ("\x00&#8203;", "\\&\\#&#8203;8203;"),
+    ],
+)
+def test_what_github_makes_of_text_unasked_stays_text(text: str, escaped: str) -> None:
+    assert escape(text) == escaped
+
+
+@pytest.mark.parametrize(
+    "text", ["0.1234567", "HP:0000063", "12:30:45+00:00", "a 64-digit " + "a" * 64, "ndcg@10.", "GHz-1", "see: this"]
+)
+def test_what_github_makes_nothing_of_stays_as_it_is(text: str) -> None:
+    assert escape(text) == text
 
 
 def test_text_is_cut_at_its_limit() -> None:
