@@ -257,6 +257,21 @@ def test_ascii_takes_nothing_from_the_output_files(write: Writer, tmp_path: Path
     assert "±" in paths["html"].read_text(encoding="utf-8")
 
 
+def test_only_the_page_needs_its_template_engine(write: Writer, tmp_path: Path) -> None:
+    reference = write("old", 0.9)
+    code = "import sys; from harness.cli.main import main; code = main(); print(code, 'jinja2' in sys.modules)"
+    sides = ["gate", "--reference", str(reference), "--candidate", str(reference)]
+
+    def call(*more: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *sides, *more], capture_output=True, text=True, check=True, timeout=300
+        )
+        return done.stdout.splitlines()[-1]
+
+    assert call("--markdown", str(tmp_path / "gate.md")) == "0 False"
+    assert call("--html", str(tmp_path / "gate.html")) == "0 True"
+
+
 @pytest.mark.parametrize("unbuffered", [False, True])
 def test_a_reader_that_goes_away_ends_no_command_in_a_traceback(
     write: Writer, tmp_path: Path, *, unbuffered: bool

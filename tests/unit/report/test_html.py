@@ -6,9 +6,13 @@ import base64
 import hashlib
 import re
 from html.parser import HTMLParser
+from typing import get_args
 
-from harness.report.document import Report, Section, Table
-from harness.report.html import STYLE, render_html
+import pytest
+from jinja2 import UndefinedError
+
+from harness.report.document import Block, Finding, Report, Section, Table
+from harness.report.html import ENVIRONMENT, MOST_ROWS, read_style, render_html
 from tests.support.reports import HARM, make_report
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"></svg>'
@@ -77,8 +81,8 @@ def test_the_page_loads_nothing_and_runs_nothing() -> None:
             assert target is None or target.startswith(("data:image/svg+xml;base64,", "#"))
         assert tag not in {"script", "iframe", "object", "link", "base", "form"}
         assert not any(name.startswith("on") or name == "style" for name in attributes)
-    assert "url(" not in STYLE
-    assert "@import" not in STYLE
+    assert "url(" not in read_style()
+    assert "@import" not in read_style()
 
 
 def test_the_policy_allows_the_one_style_sheet_and_pictures_inside_only() -> None:
@@ -105,6 +109,40 @@ def test_a_verdict_is_coloured_in_parentheses_too() -> None:
     assert '<td class="good">reproduced</td>' in page
     assert '<td class="bad">(not reproduced)</td>' in page
     assert "<td>whatever</td>" in page
+
+
+def test_long_tables_are_folded_except_where_the_answer_stands() -> None:
+    rows = tuple((f"r{number}", "0.5") for number in range(MOST_ROWS + 1))
+    long, short = Table(("a", "b"), rows, title="long one"), Table(("a", "b"), rows[1:])
+    sections = (Section("answer", (long,), brief=True), Section("details", (long, short)))
+    seen = [tag for tag, _ in read(render_html(Report("r", "t", sections=sections), {})).seen]
+    first, second = seen.index("section"), len(seen) - 1 - seen[::-1].index("section")
+    assert seen[first:second].count("details") == 0
+    assert seen[second:].count("details") == 1
+    assert f"<summary>long one ({MOST_ROWS + 1} rows)</summary>" in render_html(Report("r", "t", sections=sections), {})
+
+
+def test_errors_are_in_sight_and_notices_folded() -> None:
+    findings = (Finding("error", "e", "bad"), Finding("notice", "n", "by the way"))
+    page = render_html(Report("r", "t", findings=findings), {})
+    assert page.index("bad") < page.index("<details") < page.index("by the way")
+    assert "About, 1 note<" in page
+
+
+def test_every_kind_of_block_is_shown() -> None:
+    shown = {type(block) for section in make_report().sections for block in section.blocks}
+    assert shown == set(get_args(Block))
+
+
+def test_a_name_that_the_template_does_not_have_is_an_error_not_a_gap() -> None:
+    with pytest.raises(UndefinedError):
+        ENVIRONMENT.from_string("{{ report.no_such_thing }}").render(report=make_report())
+
+
+def test_addresses_and_numbers_are_no_links_on_a_phone() -> None:
+    assert '<meta name="format-detection" content="telephone=no, date=no, email=no' in render_html(
+        make_report(), {"changes-m": SVG}
+    )
 
 
 def test_the_same_report_gives_the_same_bytes() -> None:
