@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import DataError
-from harness.models.device import native_bf16
+from harness.models.device import memory_errors, native_bf16
+from harness.models.model_folder import Similarity
 from harness.models.shortlist import GROUP, LOW_MASK, NO_KEY, Shortlists, merge, no_keys, pack, scores_of
 from harness.records.run import Run
 
@@ -43,15 +44,17 @@ def retrieve(
     *,
     top_k: int,
     device: str,
+    similarity: Similarity = "cosine",
     memory_bytes: int = 1_000_000_000,
 ) -> Run:
-    """Rank for each query the `top_k` passages of highest cosine, exactly, by the tie rule.
+    """Rank for each query the `top_k` passages of highest similarity, exactly, by the tie rule.
 
-    A vector shorter than 1e-12 is divided by 1e-12 instead of its length, as cos_sim does: zero has cosine 0
-    with everything. Up to 50,000 passages, where all scores fit into half of `memory_bytes`, scores are the
-    entries of one float32 product of unit vectors: the one that InformationRetrievalEvaluator takes, equal to
-    the bit. Otherwise they are cosines computed in float64 and rounded to float32: within 1e-6 of the product,
-    nearer the truth, and the same whatever the chunks.
+    For cosines a vector shorter than 1e-12 is divided by 1e-12 instead of its length, as cos_sim does: zero has cosine
+    0 with everything. Up to 50,000 passages, where all scores fit into half of `memory_bytes`, cosines and dot products
+    are the entries of one float32 product: the one that InformationRetrievalEvaluator takes, equal to the bit.
+    Otherwise they are computed in float64 and rounded to float32: nearer the truth, cosines within 1e-6 of the product,
+    and the same whatever the chunks. Euclidean and Manhattan similarities, which are distances below zero, always are,
+    pair by pair and without a shortlist: slow where passages are many.
 
     Args:
         query_embeddings: float32 of shape (queries, dimensions), need not have unit length.
@@ -60,6 +63,7 @@ def retrieve(
         passage_ids: as many, each once.
         top_k: ranks to keep; with fewer passages, all are ranked.
         device: a torch device, such as "cpu" or "cuda".
+        similarity: what a score is; higher is nearer.
         memory_bytes: working memory wanted, beyond embeddings, ids, `8 * top_k` keys a query and the run.
 
     Returns:
@@ -85,21 +89,34 @@ def retrieve(
         # Of equal scores the lower id has the larger key, hence places counted from the last id.
         low_keys = torch.empty_like(by_id)
         low_keys[by_id.flip(0)] = torch.arange(len(by_id), device=device)
-        queries = _unit(query_embeddings, query_ids, 0, "query", device)
-        if len(passage_ids) <= _DENSE_PASSAGES and 8 * len(query_ids) * len(passage_ids) <= memory_bytes:
-            passages = _unit(passage_embeddings, passage_ids, 0, "passage", device)
-            best = no_keys(len(queries), keep, device)
-            _take(best, queries @ passages.T, low_keys)
-        else:
-            best = _search(
-                queries,
-                query_embeddings,
-                passage_embeddings,
-                passage_ids,
-                low_keys=low_keys,
-                keep=keep,
-                memory_bytes=memory_bytes,
-            )
+        unit = similarity == "cosine"
+        advice = "free some, or take a machine with more"
+        with memory_errors(f"ranking {len(passage_ids)} passages for {len(query_ids)} queries", advice=advice):
+            queries = _copy(query_embeddings, query_ids, 0, "query", device=device, unit=unit)
+            if similarity in {"euclidean", "manhattan"}:
+                best = _measure_all(
+                    query_embeddings,
+                    passage_embeddings,
+                    passage_ids,
+                    low_keys=low_keys,
+                    keep=keep,
+                    power=2.0 if similarity == "euclidean" else 1.0,
+                )
+            elif len(passage_ids) <= _DENSE_PASSAGES and 8 * len(query_ids) * len(passage_ids) <= memory_bytes:
+                passages = _copy(passage_embeddings, passage_ids, 0, "passage", device=device, unit=unit)
+                best = no_keys(len(queries), keep, device)
+                _take(best, queries @ passages.T, low_keys)
+            else:
+                best = _search(
+                    queries,
+                    query_embeddings,
+                    passage_embeddings,
+                    passage_ids,
+                    low_keys=low_keys,
+                    keep=keep,
+                    unit=unit,
+                    memory_bytes=memory_bytes,
+                )
         ranked = by_id.flip(0)[best & LOW_MASK].tolist()
         return Run(
             query_ids=tuple(query_ids),
@@ -121,8 +138,11 @@ def _check(embeddings: Embeddings, ids: Sequence[str], kind: str) -> None:
         raise DataError(f"{len(ids) - len(set(ids))} {kind} ids repeat an earlier one")
 
 
-def _unit(embeddings: Embeddings, ids: Sequence[str], offset: int, kind: str, device: str) -> Tensor:
-    """Copy rows to the device and give them length 1, with the arithmetic of torch's `normalize`."""
+def _copy(embeddings: Embeddings, ids: Sequence[str], offset: int, kind: str, *, device: str, unit: bool) -> Tensor:
+    """Copy rows to the device, check them and, where asked, give them length 1 by the arithmetic of `normalize`.
+
+    A length whose square fits float32 also keeps every dot product and distance within it.
+    """
     import torch  # noqa: PLC0415
 
     # A memory map may be read-only, which torch cannot share.
@@ -134,7 +154,7 @@ def _unit(embeddings: Embeddings, ids: Sequence[str], offset: int, kind: str, de
         raise DataError(
             f"the embedding of {kind} {ids[offset + row]!r} (row {offset + row}) is not finite or too long for float32",
         )
-    return rows.div_(lengths.clamp_min_(_LENGTH_EPSILON))
+    return rows.div_(lengths.clamp_min_(_LENGTH_EPSILON)) if unit else rows
 
 
 def _search(
@@ -145,13 +165,20 @@ def _search(
     *,
     low_keys: Tensor,
     keep: int,
+    unit: bool,
     memory_bytes: int,
 ) -> Tensor:
-    """Shortlist coarsely, then score the shortlists in full; return keys of shape (queries, keep), best first."""
+    """Shortlist coarsely, then score the shortlists in full; return keys of shape (queries, keep), best first.
+
+    For dot products a query has length 1 in the shortlist all the same, which orders its passages alike, and what a
+    coarse score can be off by grows with the longest passage.
+    """
     import torch  # noqa: PLC0415
 
     device = str(queries.device)
     step = min(_CHUNK_PASSAGES, max(1, memory_bytes // (40 * queries.shape[1])))
+    if not unit:
+        queries = queries / torch.linalg.vector_norm(queries, dim=1, keepdim=True).clamp_min(_LENGTH_EPSILON)
     coarse_queries = queries.to(_coarse_dtype(device))
     query_error = float((coarse_queries.float() - queries).norm(dim=1).max())
     shortlists = Shortlists(len(queries), keep, coarse_queries)
@@ -159,16 +186,19 @@ def _search(
     for chunk, offset in enumerate(range(0, len(passage_ids), step)):
         if chunk & (chunk - 1) == 0:  # twice as many seen as at the last time: the floors have risen
             shortlists.tidy(rows)
-        passages = _unit(passage_embeddings[offset : offset + step], passage_ids, offset, "passage", device)
+        passages = _copy(
+            passage_embeddings[offset : offset + step], passage_ids, offset, "passage", device=device, unit=unit
+        )
         coarse = passages.to(coarse_queries.dtype)
+        longest = 1.0 if unit else float(torch.linalg.vector_norm(passages, dim=1).max())
         passage_error = float((coarse.float() - passages).norm(dim=1).max())
-        shortlists.widen(_margin(query_error, passage_error, queries.shape[1], device))
+        shortlists.widen(_margin(query_error, passage_error, queries.shape[1], device, longest=longest))
         padded = torch.nn.functional.pad(coarse, (0, 0, 0, -len(coarse) % GROUP))
         for start in range(0, len(queries), rows):
             block = slice(start, min(start + rows, len(queries)))
             shortlists.add(block, coarse_queries[block] @ padded.T, offset, len(passages))
     query, passage = shortlists.pairs(rows)
-    keys = pack(_cosines(query_embeddings, passage_embeddings, query, passage), low_keys[passage])
+    keys = pack(_score_pairs(query_embeddings, passage_embeddings, query, passage, unit=unit), low_keys[passage])
     best = no_keys(len(queries), keep, device)
     for start in range(0, len(queries), rows):
         low, high = torch.searchsorted(query, torch.tensor([start, start + rows], device=device)).tolist()
@@ -176,12 +206,40 @@ def _search(
     crowded = shortlists.crowded.nonzero().flatten()
     for start in range(0, len(crowded), rows):
         some = crowded[start : start + rows]
-        exact = _unit64(query_embeddings[some.cpu().numpy()], device)
+        exact = _copy64(query_embeddings[some.cpu().numpy()], device, unit=unit)
         found = no_keys(len(some), keep, device)
         for offset in range(0, len(passage_ids), step):
-            passages = _unit64(passage_embeddings[offset : offset + step], device)
+            passages = _copy64(passage_embeddings[offset : offset + step], device, unit=unit)
             _take(found, (exact @ passages.T).float(), low_keys[offset : offset + step])
         best[some] = found
+    return best
+
+
+def _measure_all(
+    query_embeddings: Embeddings,
+    passage_embeddings: Embeddings,
+    passage_ids: Sequence[str],
+    *,
+    low_keys: Tensor,
+    keep: int,
+    power: float,
+) -> Tensor:
+    """Score every pair by its distance below zero, in float64; return keys of shape (queries, keep), best first."""
+    import torch  # noqa: PLC0415
+
+    device = str(low_keys.device)
+    queries = _copy64(query_embeddings, device, unit=False)
+    best = no_keys(len(queries), keep, device)
+    for offset in range(0, len(passage_ids), _CHUNK_PASSAGES):
+        rows = passage_embeddings[offset : offset + _CHUNK_PASSAGES]
+        _copy(rows, passage_ids, offset, "passage", device=device, unit=False)  # refuses what is not finite
+        passages = _copy64(rows, device, unit=False)
+        for start in range(0, len(queries), _CHUNK_PASSAGES):
+            block = slice(start, start + _CHUNK_PASSAGES)
+            distances = torch.cdist(
+                queries[block], passages, p=power, compute_mode="donot_use_mm_for_euclid_dist"
+            ).float()
+            _take(best[block], distances.neg_(), low_keys[offset : offset + len(rows)])
     return best
 
 
@@ -193,40 +251,42 @@ def _coarse_dtype(device: str) -> torch.dtype:
     return torch.bfloat16 if kind == "cpu" and native_bf16(kind) else torch.float32
 
 
-def _margin(query_error: float, passage_error: float, dimensions: int, device: str) -> float:
-    """Bound how far a product of rounded unit vectors is from their cosine, before it is rounded itself.
+def _margin(query_error: float, passage_error: float, dimensions: int, device: str, *, longest: float) -> float:
+    """Bound how far a product of rounded vectors is from that of a unit query and a passage, before it is rounded.
 
     With q + a and p + b the rounded vectors, (q + a)(p + b) - qp = (q + a)b + ap, by Cauchy and Schwarz at most
-    |q + a||b| + |a||p|. To that comes the float32 arithmetic of lengths and sums of d products, each partial
-    sum about 1 at most: four times the textbook's d * 2**-24, as libraries sum in orders of their own. Off the
-    CPU, inputs may further be cut to TF32's 11 bits.
+    |q + a||b| + |a||p|, where |p| is `longest` at most. To that comes the float32 arithmetic of lengths and sums of d
+    products, each partial sum about |p| at most: four times the textbook's d * 2**-24, as libraries sum in orders of
+    their own. Off the CPU, inputs may further be cut to TF32's 11 bits.
     """
     cutting = 0.0 if device == "cpu" else 2.0**-9
-    return 1.01 * (query_error + passage_error) + (dimensions + 16) * 2.0**-22 + cutting
+    return 1.01 * (query_error * longest + passage_error) + ((dimensions + 16) * 2.0**-22 + cutting) * longest
 
 
-def _cosines(query_embeddings: Embeddings, passage_embeddings: Embeddings, query: Tensor, passage: Tensor) -> Tensor:
-    """Score pairs in full: float64 cosines rounded to float32, of shape (pairs,)."""
+def _score_pairs(
+    query_embeddings: Embeddings, passage_embeddings: Embeddings, query: Tensor, passage: Tensor, *, unit: bool
+) -> Tensor:
+    """Score pairs in full: float64 cosines or dot products rounded to float32, of shape (pairs,)."""
     import torch  # noqa: PLC0415
 
     device = str(query.device)
-    queries = _unit64(query_embeddings, device)
+    queries = _copy64(query_embeddings, device, unit=unit)
     scores = torch.empty(len(query), dtype=torch.float32, device=device)
     order = passage.argsort()  # to walk a memory map once, front to back
     for start in range(0, len(order), _PAIRS):
         pairs = order[start : start + _PAIRS]
         rows, place = np.unique(passage[pairs].cpu().numpy(), return_inverse=True)
-        passages = _unit64(passage_embeddings[rows], device)
+        passages = _copy64(passage_embeddings[rows], device, unit=unit)
         scores[pairs] = queries[query[pairs]].mul_(passages[torch.from_numpy(place).to(device)]).sum(1).float()
     return scores
 
 
-def _unit64(embeddings: Embeddings, device: str) -> Tensor:
-    """Copy rows, already checked, to the device in float64 and give them length 1."""
+def _copy64(embeddings: Embeddings, device: str, *, unit: bool) -> Tensor:
+    """Copy rows, already checked, to the device in float64 and, where asked, give them length 1."""
     import torch  # noqa: PLC0415
 
     rows = torch.from_numpy(np.array(embeddings, dtype=np.float64, order="C")).to(device)
-    return rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min_(_LENGTH_EPSILON))
+    return rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min_(_LENGTH_EPSILON)) if unit else rows
 
 
 def _take(best: Tensor, scores: Tensor, low_keys: Tensor) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from harness.errors import DataError
 from harness.experiment.measure import FAMILIES, parse_measure
 from harness.models import search as retrieval
+from harness.models.model_folder import Similarity
 from harness.models.search import Embeddings, retrieve
 from harness.models.shortlist import Shortlists
 from harness.records.measures import MEASURES, average, evaluate_run
@@ -21,6 +21,7 @@ from harness.records.run import Run, read_run, write_run
 from harness.records.trec import write_qrels
 
 DENSE = 2_000_000_000
+SIMILARITIES: tuple[Similarity, ...] = get_args(Similarity)
 TINY = 1  # bytes: chunks of a single passage
 SMALL = 40 * 16 * 100  # bytes: chunks of 100 passages of 16 dimensions
 
@@ -37,15 +38,21 @@ def ids(prefix: str, count: int, draw: np.random.Generator) -> list[str]:
     return [f"{prefix}{number}" for number in draw.permutation(count)]
 
 
-def oracle(queries: Embeddings, passages: Embeddings, passage_ids: list[str], top_k: int) -> list[list[str]]:
-    """The definition, slowly: float64 cosines rounded to float32, sorted by score and id."""
-
-    def unit(rows: Embeddings) -> NDArray[np.float64]:
-        exact = rows.astype(np.float64)
-        lengths: NDArray[np.float64] = np.linalg.norm(exact, axis=1, keepdims=True)
-        return exact / np.maximum(lengths, 1e-12)
-
-    scores = np.einsum("qd,pd->qp", unit(queries), unit(passages)).astype(np.float32) + np.float32(0)
+def oracle(
+    queries: Embeddings, passages: Embeddings, passage_ids: list[str], top_k: int, similarity: Similarity = "cosine"
+) -> list[list[str]]:
+    """The definition, slowly: float64 similarities rounded to float32, sorted by score and id."""
+    first, second = queries.astype(np.float64), passages.astype(np.float64)
+    if similarity == "cosine":
+        first, second = (
+            rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in (first, second)
+        )
+    if similarity in {"cosine", "dot"}:
+        exact = np.einsum("qd,pd->qp", first, second)
+    else:
+        power = 2 if similarity == "euclidean" else 1
+        exact = np.stack([-np.linalg.norm(second - row, ord=power, axis=1) for row in first])
+    scores = exact.astype(np.float32) + np.float32(0)
     return [
         [passage for _, passage in sorted(zip((-row).tolist(), passage_ids, strict=True))[:top_k]] for row in scores
     ]
@@ -61,18 +68,26 @@ def tied(draw: np.random.Generator, count: int, dimensions: int = 16, distinct: 
     return few[draw.integers(0, distinct, count)]
 
 
+@pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("memory_bytes", [DENSE, SMALL, TINY])
 @pytest.mark.parametrize("top_k", [1, 7, 100, 5000])
 def test_tied_passages_stand_in_the_order_of_their_ids_across_all_cuts(
-    memory_bytes: int, top_k: int, draw: np.random.Generator
+    memory_bytes: int, top_k: int, similarity: Similarity, draw: np.random.Generator
 ) -> None:
     passages = tied(draw, 300 if memory_bytes == TINY else 1100)
     queries = tied(draw, 20, distinct=20)
     passage_ids = ids("p", len(passages), draw)
     run = retrieve(
-        queries, ids("q", 20, draw), passages, passage_ids, top_k=top_k, device="cpu", memory_bytes=memory_bytes
+        queries,
+        ids("q", 20, draw),
+        passages,
+        passage_ids,
+        top_k=top_k,
+        device="cpu",
+        similarity=similarity,
+        memory_bytes=memory_bytes,
     )
-    assert ranked(run) == oracle(queries, passages, passage_ids, top_k)
+    assert ranked(run) == oracle(queries, passages, passage_ids, top_k, similarity)
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "float32"])
@@ -89,6 +104,49 @@ def test_passages_nearer_to_each_other_than_coarse_scores_can_tell_are_ranked_ex
     passage_ids = ids("p", 3000, draw)
     run = retrieve(queries, ids("q", 30, draw), passages, passage_ids, top_k=10, device="cpu", memory_bytes=SMALL * 10)
     assert ranked(run) == oracle(queries, passages, passage_ids, 10)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float32"])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_dot_products_of_vectors_of_any_length_are_ranked_exactly(
+    kind: str, scale: float, draw: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(retrieval, "_coarse_dtype", lambda _: getattr(torch, kind))
+    base = draw.standard_normal(16)
+    lengths = np.exp(draw.uniform(-3, 3, (3000, 1)))
+    passages = (scale * lengths * (base + 0.1 * draw.standard_normal((3000, 16)))).astype(np.float32)
+    # A few of nearly the best length, so that coarse scores cannot tell them apart.
+    passages[::10] = (passages[0] * (1 + 1e-4 * draw.standard_normal((300, 16)))).astype(np.float32)
+    queries = (np.exp(draw.uniform(-9, 9, (30, 1))) * (base + draw.standard_normal((30, 16)))).astype(np.float32)
+    queries[0] = 0
+    passage_ids = ids("p", 3000, draw)
+    run = retrieve(
+        queries,
+        ids("q", 30, draw),
+        passages,
+        passage_ids,
+        top_k=10,
+        device="cpu",
+        similarity="dot",
+        memory_bytes=SMALL * 10,
+    )
+    assert ranked(run) == oracle(queries, passages, passage_ids, 10, "dot")
+
+
+@pytest.mark.parametrize("memory_bytes", [DENSE, SMALL])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_vectors_of_any_length_have_finite_scores_or_are_refused(similarity: Similarity, memory_bytes: int) -> None:
+    names = ["a", "b", "c"]
+    options: dict[str, Any] = {"top_k": 3, "device": "cpu", "similarity": similarity, "memory_bytes": memory_bytes}
+    opposite = np.array([[1], [-1], [1]], dtype=np.float32)
+    for size in (1e18, 4.5e18, 9e18):
+        large = np.full((3, 4), size, dtype=np.float32) * opposite
+        assert np.isfinite(retrieve(large, names, large, names, **options).scores).all()
+    large = np.full((3, 4), 2e19, dtype=np.float32) * opposite
+    with pytest.raises(DataError, match="too long for float32"):
+        retrieve(large, names, large, names, **options)
 
 
 @pytest.mark.parametrize("order", ["worst first", "best first"])
@@ -141,14 +199,17 @@ def test_the_margin_bounds_the_error_of_coarse_scores(kind: str, draw: np.random
     import torch
 
     dtype = getattr(torch, kind)
-    for dimensions in (3, 384):
+    for dimensions, longest in ((3, 1.0), (384, 1.0), (384, 7.0)):
         queries, passages = (
-            retrieval._unit(draw.standard_normal((300, dimensions)).astype(np.float32), ["x"] * 300, 0, "x", "cpu")
+            retrieval._copy(
+                draw.standard_normal((300, dimensions)).astype(np.float32), ["x"] * 300, 0, "x", device="cpu", unit=True
+            )
             for _ in range(2)
         )
+        passages *= longest
         coarse = (queries.to(dtype), passages.to(dtype))
         errors = [float((c.float() - x).norm(dim=1).max()) for c, x in zip(coarse, (queries, passages), strict=True)]
-        margin = retrieval._margin(errors[0], errors[1], dimensions, "cpu")
+        margin = retrieval._margin(errors[0], errors[1], dimensions, "cpu", longest=longest)
         exact = queries.double() @ passages.double().T
         product = coarse[0] @ coarse[1].T
         error = (product.double() - exact).abs() - product.double().abs() * (0.51 * torch.finfo(dtype).eps)
