@@ -12,13 +12,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
-from sentence_transformers import SentenceTransformer
-
 from harness.experiment.evaluation import Evaluation
 from harness.experiment.manifest import read_experiment
 from harness.experiment.recipe import Recipe
 from harness.models.device import keep_freed_memory
-from harness.models.loading import load_model
+from harness.models.encoder import Encoder, open_encoder
 from harness.models.training import MODEL_FOLDER, choose_precision, train_model
 from harness.pipeline.dataset import PreparedData, Row, list_columns, read_prepared
 from harness.pipeline.stages import rank_passages
@@ -40,12 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     experiment = read_experiment(options.manifest)
     prepared = read_prepared(options.data)
     data = cut(prepared, options.passages)
-    model = load_model(options.model, device="cpu")
+    encoder = open_encoder(options.model, device="cpu")
     started = time.perf_counter()
-    before = evaluate(model, data, experiment.evaluation)
+    before = evaluate(encoder, data, experiment.evaluation)
     evaluate_seconds = time.perf_counter() - started
     # As in the pipeline, where another stage trains: one model in memory at a time.
-    del model
+    del encoder
     # Stands in for the switch: torch's own choice, and no operator to name.
     switch = patch("harness.models.trainer.deterministic_algorithms", lambda: nullcontext(()))
     free = switch if options.any_algorithms else nullcontext()
@@ -57,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seed=options.seed,
             folder=Path(folder),
         )
-        tuned = load_model(Path(folder) / "target" / MODEL_FOLDER, device="cpu")
+        tuned = open_encoder(Path(folder) / "target" / MODEL_FOLDER, device="cpu")
         after = evaluate(tuned, data, experiment.evaluation)
     print(
         json.dumps(
@@ -80,8 +78,8 @@ def cut(prepared: PreparedData, passages: int | None) -> PreparedData:
     return PreparedData((), queries, corpus, {name: {name: 1} for name in queries})
 
 
-def evaluate(model: SentenceTransformer, data: PreparedData, evaluation: Evaluation) -> Mapping[str, float]:
-    run = rank_passages(model, data, evaluation, device="cpu")
+def evaluate(encoder: Encoder, data: PreparedData, evaluation: Evaluation) -> Mapping[str, float]:
+    run = rank_passages(encoder, data, evaluation, device="cpu")
     return average(evaluate_run(run, data.qrels, evaluation.measures))
 
 

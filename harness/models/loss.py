@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness.models.device import Precision
 from harness.models.packed_attention import cut_by_length
-from harness.models.packed_encoder import can_pack, embed_packed
+from harness.models.packed_encoder import can_group, can_pack, embed_packed
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -26,7 +26,8 @@ class GroupedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
     The batch, its in-batch negatives and the loss over them are those of the plain loss; in fp32 without dropout so are
     the gradients, to rounding. The texts of all columns are sorted by length together. On a CPU a BERT or MPNet encoder
     then runs once over all of them laid end to end, and only attention works in blocks of like length; on a GPU, and
-    for any other model, the model's own forward pass runs on one group of like length after another.
+    for any other transformer, the model's own forward pass runs on one group of like length after another. A model
+    whose batches cannot be cut anew (see `can_group`) has the plain loss.
     """
 
     def __init__(self, model: SentenceTransformer, *, scale: float, precision: Precision) -> None:
@@ -42,6 +43,7 @@ class GroupedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         self.precision: Precision = precision
         # On a GPU the trainer's autocast and the model's own forward pass have kernels of their own.
         self.packs = can_pack(model) and model.device.type == "cpu"
+        self.groups = can_group(model)
 
     def forward(self, sentence_features: Iterable[dict[str, Any]], labels: Tensor) -> Tensor:
         """Compute the loss of one batch.
@@ -54,6 +56,9 @@ class GroupedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
             The loss, a scalar.
         """
         columns = list(sentence_features)
+        if not self.groups:
+            plain: Tensor = super().forward(columns, labels)
+            return plain
         embeddings = self._embed_packed(columns) if self.packs else self._embed_groups(columns)
         return self.compute_loss_from_embeddings(embeddings, labels)
 

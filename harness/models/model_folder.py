@@ -8,13 +8,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, Field, field_validator
 
 from harness.core.schema import Frozen, decode, read_text
 from harness.core.text import clip
 from harness.errors import SourceError
+from harness.experiment.model import Similarity
 from harness.models.device import describe_failure
 
 # Formats that run code of the file's author when they are loaded.
@@ -56,8 +57,6 @@ TRANSFORMER_FILE = re.compile(r"sentence_[a-z-]+_config\.json")
 # A vocabulary of 256,000 tokens takes 35 MB.
 JSON_LIMIT_BYTES = 256 * 2**20
 SHOWN_CHARACTERS = 300
-
-Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 
 
 class _Read(Frozen):

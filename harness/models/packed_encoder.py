@@ -8,7 +8,14 @@ from typing import Any, cast
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Transformer
+from sentence_transformers.sentence_transformer.modules import (
+    Dense,
+    Dropout,
+    LayerNorm,
+    Normalize,
+    Pooling,
+    Transformer,
+)
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertModel, MPNetModel
@@ -20,6 +27,9 @@ from harness.models.packed_attention import Block, BlockAttention, draw_mask, pl
 TOKEN_MULTIPLE = 64
 
 MPNET = "mpnet"
+
+# Each works on texts laid end to end as on padded ones; of poolings, every mode.
+MODULES_BY_TEXT = (Dense, Dropout, LayerNorm, Normalize, Pooling)
 
 
 @dataclass(frozen=True)
@@ -36,19 +46,41 @@ class LayerWeights:
     output_norm: nn.LayerNorm
 
 
-def can_pack(model: SentenceTransformer) -> bool:
-    """Say whether `model` is of an architecture whose layers `embed_packed` knows.
+def can_group(model: SentenceTransformer) -> bool:
+    """Say whether batches of `model` can be cut anew: a text's embedding must depend on its tokens alone.
 
     Args:
         model: any Sentence Transformers model.
 
     Returns:
-        True for plain BERT and MPNet encoders with exact GELU and padding on the right.
+        True for a text transformer with padding on the right, followed by nothing but modules that are known to work
+        on each text by itself, or on each of its tokens, and whose pooling takes all tokens of a text.
     """
-    transformer = model[0]
-    if not isinstance(transformer, Transformer):
+    modules: list[Any] = list(model)
+    transformer, rest = modules[0], modules[1:]
+    return (
+        type(transformer) is Transformer
+        and set(transformer.modality_config) == {"text"}
+        and transformer.query_expansion is None
+        and transformer.module_output_name == "token_embeddings"
+        and getattr(transformer.tokenizer, "padding_side", None) == "right"
+        and all(type(module) in MODULES_BY_TEXT for module in rest)
+        and all(module.include_prompt for module in rest if isinstance(module, Pooling))
+    )
+
+
+def can_pack(model: SentenceTransformer) -> bool:
+    """Say whether `embed_packed` knows the layers of `model`'s transformer, and all its other modules.
+
+    Args:
+        model: any Sentence Transformers model.
+
+    Returns:
+        True for plain BERT and MPNet encoders with exact GELU, of which `can_group` is true.
+    """
+    if not can_group(model):
         return False
-    network = transformer.model
+    network = cast("Any", model[0]).model
     config = network.config
     return (
         type(network) in (BertModel, MPNetModel)
@@ -56,7 +88,6 @@ def can_pack(model: SentenceTransformer) -> bool:
         and not getattr(config, "is_decoder", False)
         and not getattr(config, "add_cross_attention", False)
         and getattr(config, "position_embedding_type", "absolute") == "absolute"
-        and transformer.tokenizer.padding_side == "right"
     )
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import DataError
+from harness.experiment.model import Similarity
 from harness.models.device import memory_errors, native_bf16
-from harness.models.model_folder import Similarity
 from harness.models.shortlist import GROUP, LOW_MASK, NO_KEY, Shortlists, merge, no_keys, pack, scores_of
 from harness.records.run import Run
 

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.base.model import BaseModel
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.modules import Router
 from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -26,6 +28,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback, get
 from harness.errors import StoreError, TrainingError
 from harness.experiment.recipe import Recipe
 from harness.models.device import Precision, memory_errors
+from harness.models.encoding import TASKS, Encoding, Role, resolve_prompt
 from harness.models.loss import GroupedMultipleNegativesRankingLoss
 
 # Is given the folder that the trainer wrote and the digests of all batches so far.
@@ -53,8 +56,36 @@ def check_trackers(trackers: Sequence[str]) -> list[str]:
     return [name for name in trackers if name != "tensorboard"]
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What the trainer must know of each column: the prompt before its texts, and the route of a Router."""
+
+    prompts: Mapping[str, str]
+    routes: Mapping[str, str]
+
+
+PLAIN_INPUTS = Inputs({}, {})
+
+
+def list_inputs(model: SentenceTransformer, roles: Sequence[Role], encoding: Encoding) -> Inputs:
+    """Return prompts and routes by column, those of evaluation; a column is named by the role of its texts."""
+    own = {name: prompt or "" for name, prompt in model.prompts.items()}
+    prompts = {role: resolve_prompt(role, encoding, own, model.default_prompt_name) for role in roles}
+    return Inputs(
+        {role: prompt for role, prompt in prompts.items() if prompt},
+        {role: TASKS[role] for role in roles} if isinstance(model[0], Router) else {},
+    )
+
+
 def make_arguments(
-    recipe: Recipe, *, seed: int, device: str, precision: str, output: Path, trackers: Sequence[str] = ()
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: str,
+    precision: str,
+    output: Path,
+    trackers: Sequence[str] = (),
+    inputs: Inputs = PLAIN_INPUTS,
 ) -> SentenceTransformerTrainingArguments:
     """Spell the recipe in the trainer's arguments; what is not set here is the trainer's default.
 
@@ -88,6 +119,8 @@ def make_arguments(
         report_to=further or "none",
         disable_tqdm=True,
         dataloader_pin_memory=cuda,
+        prompts=dict(inputs.prompts) or None,
+        router_mapping=dict(inputs.routes) or None,
     )
 
 
@@ -134,8 +167,10 @@ class RecipeTrainer(SentenceTransformerTrainer):
         Raises:
             TrainingError: memory does not suffice; names the step and the batch.
         """
-        columns = [ids.shape for name, ids in inputs.items() if name.endswith("input_ids")]
-        size = " and ".join(f"{rows} texts of up to {tokens} tokens" for rows, tokens in columns)
+        shapes = [ids.shape for name, ids in inputs.items() if name.endswith("input_ids")]
+        # Static embeddings have the tokens of all texts in one row.
+        sizes = [f"{shape[0]} texts of up to {shape[-1]} tokens" for shape in shapes if len(shape) > 1]
+        size = " and ".join(sizes) or f"{self.args.per_device_train_batch_size} rows"
         with memory_errors(f"step {self.state.global_step + 1}, {size}", advice=ADVICE, error=TrainingError):
             gradients: torch.Tensor = super().training_step(model, inputs, *rest, **more)
         return gradients
@@ -154,9 +189,10 @@ class RecipeTrainer(SentenceTransformerTrainer):
         value = loss[0] if isinstance(loss, tuple) else loss
         if not torch.isfinite(value):
             texts = [
-                repr(self.model.tokenizer.decode(row, skip_special_tokens=True)[:SHOWN_CHARACTERS])
+                repr(self.model.tokenizer.decode(row.tolist(), skip_special_tokens=True)[:SHOWN_CHARACTERS])
                 for ids in batch.values()
-                for row in ids[:SHOWN_TEXTS]
+                # Static embeddings have the tokens of all texts in one row.
+                for row in (ids[:SHOWN_TEXTS] if ids.ndim > 1 else ids[None])
             ]
             step, shown = self.state.global_step + 1, ", ".join(texts)
             raise TrainingError(f"step {step}: the loss is {value.item()}; the batch begins with {shown}")

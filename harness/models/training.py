@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.files import hash_file, write_atomically
+from harness.core.schema import canonical_json
 from harness.errors import TrainingError
 from harness.experiment.recipe import Recipe
 from harness.models.checkpoints import SealedCheckpoint, find_checkpoint, prune_checkpoints, seal_checkpoint
 from harness.models.device import Precision, memory_errors, native_bf16, seed_everything, synchronize
+from harness.models.encoder import apply_length
+from harness.models.encoding import OWN_ENCODING, Encoding
 from harness.models.loading import load_model
 from harness.records.record import LossPoint, TrainingLog
 
@@ -27,6 +31,7 @@ EvaluateModel = Callable[["SentenceTransformer"], Mapping[str, float]]
 MODEL_FOLDER = "model"
 LOG_FOLDER = "tensorboard"
 LOG_FILE = "training.json"
+WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ def train_model(
     precision: Precision,
     target: Path,
     scratch: Path,
+    encoding: Encoding = OWN_ENCODING,
     progress: StepProgress | None = None,
     evaluate: EvaluateModel | None = None,
     trackers: Sequence[str] = (),
@@ -83,6 +89,7 @@ def train_model(
         precision: of the training arithmetic; weights stay fp32.
         target: an empty folder for the model, its log and its TensorBoard events.
         scratch: folder for checkpoints; training goes on from one that a killed process left there.
+        encoding: prompts by role and the length read, as in evaluation; the other settings play no part.
         progress: told after every step.
         trackers: those of the trainer that are told beside TensorBoard, as ``wandb``.
         evaluate: asked every ``eval_steps`` for the values of the model so far.
@@ -98,6 +105,7 @@ def train_model(
         ADVICE,
         RecipeTrainer,
         deterministic_algorithms,
+        list_inputs,
         make_arguments,
         make_callbacks,
         storage_errors,
@@ -105,6 +113,7 @@ def train_model(
 
     seed_everything(seed)
     model = load_model(base, device=device)
+    apply_length(model, encoding, place=str(base))
     table = Dataset.from_dict({name: list(texts) for name, texts in columns.items()})
     checkpoints = scratch / "checkpoints"
     newest = find_checkpoint(checkpoints)
@@ -119,7 +128,13 @@ def train_model(
     trainer = RecipeTrainer(
         model=model,
         args=make_arguments(
-            recipe, seed=seed, device=device, precision=precision, output=scratch / "trainer", trackers=trackers
+            recipe,
+            seed=seed,
+            device=device,
+            precision=precision,
+            output=scratch / "trainer",
+            trackers=trackers,
+            inputs=list_inputs(model, recipe.inputs, encoding),
         ),
         train_dataset=table,
         recipe=recipe,
@@ -146,7 +161,7 @@ def train_model(
         resumes=resumes,
         batches=trainer.batches,
         nondeterministic=tuple(nondeterministic),
-        weights_sha256=hash_file(target / MODEL_FOLDER / "model.safetensors"),
+        weights_sha256=_hash_weights(target / MODEL_FOLDER),
     )
     write_atomically(target / LOG_FILE, log.model_dump_json(indent=1).encode())
     return Checkpoint(target / MODEL_FOLDER, log, seconds)
@@ -172,6 +187,12 @@ def _count_resumes(path: Path, *, resumed: bool) -> int:
     if resumed:
         write_atomically(path, f"{before + 1}".encode())
     return before + resumed
+
+
+def _hash_weights(folder: Path) -> str:
+    """Return the hash of the weights' one file, or that of the list of their hashes where they lie in several."""
+    files = {path.relative_to(folder).as_posix(): hash_file(path) for path in sorted(folder.rglob("*.safetensors"))}
+    return files.get(WEIGHTS_FILE) or hashlib.sha256(canonical_json(files).encode()).hexdigest()
 
 
 def _copy_events(source: Path, target: Path) -> None:

@@ -19,8 +19,8 @@ from harness.experiment.evaluation import Evaluation
 from harness.experiment.lock import ResolvedSource
 from harness.experiment.recipe import Recipe
 from harness.models.device import Precision, describe_arithmetic
-from harness.models.encoder import count_truncated, encode_texts
-from harness.models.loading import load_model
+from harness.models.encoder import Encoder, count_truncated, encode_roles, make_encoder, open_encoder
+from harness.models.encoding import OWN_ENCODING, Encoding
 from harness.models.search import retrieve
 from harness.models.training import LOG_FILE, MODEL_FOLDER, StepProgress, train_model
 from harness.pipeline.cost import Meter
@@ -64,15 +64,17 @@ class Trained:
 
 @dataclass(frozen=True)
 class Retrieved:
-    """The ranked lists of one model, and how many texts were longer than it reads."""
+    """The ranked lists of one model, how many texts were longer than it reads, and notes on how it was asked."""
 
     run: Run
     truncated_texts: int
+    notes: tuple[str, ...]
     output: Output
 
 
 class _Notes(Frozen):
     truncated_texts: int
+    encoding: tuple[str, ...] = ()
 
 
 def prepare(data: Data, source: ResolvedSource, folder: Path, *, store: Store) -> Prepared:
@@ -112,6 +114,7 @@ def train(
     device: str,
     precision: Precision,
     store: Store,
+    encoding: Encoding = OWN_ENCODING,
     progress: StepProgress | None = None,
     trackers: Sequence[str] = (),
 ) -> Trained:
@@ -123,7 +126,7 @@ def train(
     """
 
     def evaluate_so_far(model: SentenceTransformer) -> Mapping[str, float]:
-        run = rank_passages(model, prepared.data, evaluation, device=device)
+        run = rank_passages(make_encoder(model, encoding, place=str(base)), prepared.data, evaluation, device=device)
         return average(evaluate_run(run, prepared.data.qrels, evaluation.measures))
 
     def make(target: Path, scratch: Path) -> Cost:
@@ -135,6 +138,7 @@ def train(
                 seed=seed,
                 device=device,
                 precision=precision,
+                encoding=encoding,
                 target=target,
                 scratch=scratch,
                 progress=progress,
@@ -160,6 +164,7 @@ def train(
         "pairs": prepared.output.entry.files["train.jsonl"],
         "seed": seed,
         "precision": precision,
+        **_list_encoding(encoding),
         **_list_numeric_inputs(device),
     }
     output = store.get_or_make("train", inputs, make)
@@ -177,6 +182,7 @@ def evaluate(
     stage: StageName,
     device: str,
     store: Store,
+    encoding: Encoding = OWN_ENCODING,
     progress: TextProgress | None = None,
 ) -> Retrieved:
     """Rank the corpus for every query with a model: the stage ``baseline`` or ``evaluate``.
@@ -190,14 +196,15 @@ def evaluate(
 
     def make(target: Path, _: Path) -> Cost:
         with Meter(device) as meter:
-            model = load_model(folder, device=device)
-            embeddings = _embed_all(model, prepared.data, evaluation, progress)
-            run = _rank_all(embeddings, prepared.data, evaluation, device)
-        texts = [*prepared.data.queries.values(), *prepared.data.corpus.values()]
+            encoder = open_encoder(folder, device=device, encoding=encoding)
+            embeddings = _embed_all(encoder, prepared.data, evaluation, progress)
+            run = _rank_all(encoder, embeddings, prepared.data, evaluation, device)
         write_run(run, target / RUN_FILE)
         # Not read again: they let a proof of determinism name the first text whose embedding differs.
         np.save(target / EMBEDDINGS_FILE, embeddings)
-        notes = _Notes(truncated_texts=count_truncated(model, texts))
+        truncated = count_truncated(encoder, list(prepared.data.queries.values()), role="query")
+        truncated += count_truncated(encoder, list(prepared.data.corpus.values()), role="passage")
+        notes = _Notes(truncated_texts=truncated, encoding=encoder.notes)
         (target / NOTES_FILE).write_text(notes.model_dump_json(), encoding="utf-8")
         return meter.cost
 
@@ -207,49 +214,64 @@ def evaluate(
         "data": prepared.output.entry.digest,
         "top_k": evaluation.top_k,
         "batch_tokens": evaluation.batch_tokens,
+        **_list_encoding(encoding),
         **_list_numeric_inputs(device),
     }
     output = store.get_or_make(stage, inputs, make)
     text = read_text(output.folder / NOTES_FILE, limit_bytes=2**20, error=StoreError)
     notes = decode_json(_Notes, text, place=str(output.folder / NOTES_FILE), error=StoreError)
-    return Retrieved(read_run(output.folder / RUN_FILE), notes.truncated_texts, output)
+    return Retrieved(read_run(output.folder / RUN_FILE), notes.truncated_texts, notes.encoding, output)
 
 
 def rank_passages(
-    model: SentenceTransformer,
+    encoder: Encoder,
     data: PreparedData,
     evaluation: Evaluation,
     *,
     device: str,
     progress: TextProgress | None = None,
 ) -> Run:
-    """Encode every text once, in fp32, and return each query's best passages by cosine similarity."""
-    return _rank_all(_embed_all(model, data, evaluation, progress), data, evaluation, device)
+    """Encode every text once, in fp32, and return each query's best passages by the encoder's similarity."""
+    return _rank_all(encoder, _embed_all(encoder, data, evaluation, progress), data, evaluation, device)
 
 
 def _embed_all(
-    model: SentenceTransformer, data: PreparedData, evaluation: Evaluation, progress: TextProgress | None
+    encoder: Encoder, data: PreparedData, evaluation: Evaluation, progress: TextProgress | None
 ) -> NDArray[np.float32]:
     """Return one row per query, then one per passage."""
-    texts = [*data.queries.values(), *data.corpus.values()]
-    return encode_texts(model, texts, batch_tokens=evaluation.batch_tokens, progress=progress)
+    return encode_roles(
+        encoder,
+        list(data.queries.values()),
+        list(data.corpus.values()),
+        batch_tokens=evaluation.batch_tokens,
+        progress=progress,
+    )
 
 
-def _rank_all(embeddings: NDArray[np.float32], data: PreparedData, evaluation: Evaluation, device: str) -> Run:
+def _rank_all(
+    encoder: Encoder, embeddings: NDArray[np.float32], data: PreparedData, evaluation: Evaluation, device: str
+) -> Run:
     count = len(data.queries)
+    whole = np.ascontiguousarray(embeddings[:, : encoder.dims[0]])
     return retrieve(
-        embeddings[:count],
+        whole[:count],
         list(data.queries),
-        embeddings[count:],
+        whole[count:],
         list(data.corpus),
         top_k=evaluation.top_k,
         device=device,
+        similarity=encoder.similarity,
     )
 
 
 def digest_files(files: Mapping[str, str]) -> str:
     """Return one SHA-256 for a set of files given as path -> SHA-256."""
     return hashlib.sha256(canonical_json(dict(files)).encode()).hexdigest()
+
+
+def _list_encoding(encoding: Encoding) -> dict[str, object]:
+    """Return what is set; nothing where the model's own settings, which its digest covers, decide."""
+    return {} if encoding == OWN_ENCODING else {"encoding": dataclasses.asdict(encoding)}
 
 
 def _list_numeric_inputs(device: str) -> dict[str, object]:

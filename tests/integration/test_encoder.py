@@ -34,30 +34,30 @@ TEXTS = [
 def test_embeddings_are_those_of_the_librarys_encode(
     tmp_path: Path, architecture: Architecture, batch_tokens: int, monkeypatch: pytest.MonkeyPatch, *, packs: bool
 ) -> None:
-    import harness.models.packed_encoder
-    from harness.models.encoder import encode_texts
-    from harness.models.loading import load_model
+    from harness.models import embedding_paths
+    from harness.models.encoder import encode_texts, open_encoder
 
-    model = load_model(build_tiny_model(tmp_path, architecture=architecture), device="cpu")
-    assert harness.models.packed_encoder.can_pack(model)
-    monkeypatch.setattr(harness.models.packed_encoder, "can_pack", lambda _: packs)
+    if not packs:
+        monkeypatch.setattr(embedding_paths, "can_pack", lambda _: False)
+    encoder = open_encoder(build_tiny_model(tmp_path, architecture=architecture), device="cpu")
+    assert encoder.ways["query"].path == ("packed" if packs else "padded")
+    assert encoder.notes == ()
     # Dropout must not survive from training.
-    model.train()
-    embeddings = encode_texts(model, TEXTS, batch_tokens=batch_tokens)
-    expected = model.encode(TEXTS, batch_size=8, show_progress_bar=False)
+    encoder.model.train()
+    embeddings = encode_texts(encoder, TEXTS, role="query", batch_tokens=batch_tokens)
+    expected = encoder.model.encode(TEXTS, batch_size=8, show_progress_bar=False)
     assert embeddings.dtype == np.float32
     assert embeddings.shape == expected.shape
     np.testing.assert_allclose(embeddings, expected, rtol=0, atol=1e-6)
 
 
 def test_each_distinct_text_is_encoded_once_and_progress_is_told(tmp_path: Path) -> None:
-    from harness.models.encoder import encode_texts
-    from harness.models.loading import load_model
+    from harness.models.encoder import encode_texts, open_encoder
 
-    model = load_model(build_tiny_model(tmp_path), device="cpu")
+    encoder = open_encoder(build_tiny_model(tmp_path), device="cpu")
     calls: list[tuple[int, int]] = []
     embeddings = encode_texts(
-        model, TEXTS * 3, batch_tokens=200, progress=lambda done, total: calls.append((done, total))
+        encoder, TEXTS * 3, role="query", batch_tokens=200, progress=lambda done, total: calls.append((done, total))
     )
     assert len(embeddings) == 3 * len(TEXTS)
     assert {total for _, total in calls} == {len(set(TEXTS))}
@@ -67,20 +67,18 @@ def test_each_distinct_text_is_encoded_once_and_progress_is_told(tmp_path: Path)
 
 
 def test_no_texts_give_no_rows(tmp_path: Path) -> None:
-    from harness.models.encoder import encode_texts
-    from harness.models.loading import load_model
+    from harness.models.encoder import encode_texts, open_encoder
 
-    model = load_model(build_tiny_model(tmp_path), device="cpu")
-    assert encode_texts(model, [], batch_tokens=100).shape == (0, 32)
+    encoder = open_encoder(build_tiny_model(tmp_path), device="cpu")
+    assert encode_texts(encoder, [], role="passage", batch_tokens=100).shape == (0, 32)
 
 
 def test_a_batch_without_room_for_a_token_is_refused(tmp_path: Path) -> None:
-    from harness.models.encoder import encode_texts
-    from harness.models.loading import load_model
+    from harness.models.encoder import encode_texts, open_encoder
 
-    model = load_model(build_tiny_model(tmp_path), device="cpu")
+    encoder = open_encoder(build_tiny_model(tmp_path), device="cpu")
     with pytest.raises(HarnessError, match="batch_tokens is 0"):
-        encode_texts(model, TEXTS, batch_tokens=0)
+        encode_texts(encoder, TEXTS, role="query", batch_tokens=0)
 
 
 def test_a_seed_fixes_every_generator() -> None:

@@ -17,16 +17,15 @@ import resource, sys
 from pathlib import Path
 import torch
 from harness.errors import HarnessError
-from harness.models.encoder import encode_texts
-from harness.models.loading import load_model
+from harness.models.encoder import encode_texts, open_encoder
 from harness.models.training import train_model
 from tests.support.tiny_training import make_recipe, make_rows
 
 folder = Path(sys.argv[1])
 torch.set_num_threads(1)
 # What is loaded late, threads included, must not be what does not fit.
-model = load_model(folder / "model", device="cpu")
-encode_texts(model, ["gene"], batch_tokens=64)
+texts = [f"gene {number} " * 40 for number in range(2000)]
+encoder = open_encoder(folder / "model", device="cpu")
 
 def limit():
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -53,7 +52,7 @@ except HarnessError as cause:
     ("action", "expected"),
     [
         (
-            "limit(); encode_texts(model, [f'gene {n} ' * 40 for n in range(2000)], batch_tokens=200_000)",
+            "limit(); encode_texts(encoder, texts, role='query', batch_tokens=200_000)",
             "HarnessError: embedding 2000 texts of up to 64 tokens on cpu: too little memory: ",
         ),
         (

@@ -12,8 +12,8 @@ import pytest
 
 from harness.errors import DataError
 from harness.experiment.measure import FAMILIES, parse_measure
+from harness.experiment.model import Similarity
 from harness.models import search as retrieval
-from harness.models.model_folder import Similarity
 from harness.models.search import Embeddings, retrieve
 from harness.models.shortlist import Shortlists
 from harness.records.measures import MEASURES, average, evaluate_run

@@ -13,8 +13,8 @@ import pytest
 
 from harness.errors import TrainingError
 from harness.experiment.recipe import Embedding, Input
-from harness.models.encoder import encode_texts
-from harness.models.loading import load_model
+from harness.models.encoder import encode_texts, make_encoder, open_encoder
+from harness.models.encoding import Encoding
 from harness.models.model_folder import PICKLED_SUFFIXES
 from harness.models.training import Checkpoint, train_model
 from harness.pipeline.dataset import Row, list_columns
@@ -78,7 +78,8 @@ def test_evaluations_on_the_way_see_the_model_and_leave_no_trace(base: Path, tmp
     seen: list[float] = []
 
     def evaluate(model: SentenceTransformer) -> Mapping[str, float]:
-        value = float(encode_texts(model, [ROWS[0].anchor], batch_tokens=512)[0, 0])
+        encoder = make_encoder(model, Encoding(), place="model")
+        value = float(encode_texts(encoder, [ROWS[0].anchor], role="query", batch_tokens=512)[0, 0])
         seen.append(value)
         return {"mrr@10": value}
 
@@ -99,7 +100,8 @@ def test_the_model_is_saved_as_safetensors_and_nothing_as_pickle(base: Path, pla
     assert not [path for path in files if path.read_bytes()[:1] == b"\x80"]  # as pickles begin since protocol 2
     text = [ROWS[0].anchor]
     before, after = (
-        encode_texts(load_model(folder, device="cpu"), text, batch_tokens=512) for folder in (base, plain.folder)
+        encode_texts(open_encoder(folder, device="cpu"), text, role="query", batch_tokens=512)
+        for folder in (base, plain.folder)
     )
     assert np.abs(after - before).max() > 1e-3
 
@@ -137,13 +139,13 @@ def test_the_loss_takes_the_columns_in_the_manifests_order(
     way = Embedding(cuda="padded", cpu=embedding)
     checkpoint = train(base, tmp_path, inputs=inputs, embedding=way, per_device_train_batch_size=len(ROWS))
     texts = list_columns(ROWS, inputs)
-    model = load_model(base, device="cpu")
+    encoder = open_encoder(base, device="cpu")
     losses = {}
     for asking, answering in (inputs, inputs[::-1]):
         first, second = (
-            encode_texts(model, texts[column], batch_tokens=512).astype(np.float64) for column in (asking, answering)
+            encode_texts(encoder, texts[column], role="query", batch_tokens=512) for column in (asking, answering)
         )
-        scores = 20.0 * first @ second.T  # the model normalises
+        scores = 20.0 * first.astype(np.float64) @ second.T  # the model normalises
         losses[asking] = float(np.mean(np.log(np.exp(scores).sum(axis=1)) - np.diag(scores)))
     assert checkpoint.log.loss[0].loss == pytest.approx(losses[inputs[0]], rel=1e-4)
     assert losses[inputs[1]] != pytest.approx(losses[inputs[0]], rel=1e-3)

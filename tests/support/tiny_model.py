@@ -46,7 +46,7 @@ def build_tiny_model(
 
     raw = folder / "raw"
     raw.mkdir(parents=True, exist_ok=True)
-    tokenizer = _build_tokenizer(architecture, max_length)
+    tokenizer = build_tokenizer(architecture, max_length)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _build_network(
@@ -74,7 +74,7 @@ def build_tiny_model(
     return folder
 
 
-def _build_tokenizer(architecture: Architecture, max_length: int) -> Any:
+def build_tokenizer(architecture: Architecture, max_length: int) -> Any:
     """Build a WordPiece tokenizer of whole words and single characters.
 
     It is not trained, since a trainer settles ties differently each time, and models must be equal when seeds are.
