@@ -152,7 +152,7 @@ def _list_sources(record: Record) -> Section:
         checked = "every file by SHA-256" if source.locked else "by commit; the lock does not know every hash"
         rows.append((role, source.origin, f"{len(source.files)}", checked))
     blocks: list[Paragraph | Table] = [Table(("what", "from", "files", "checked"), tuple(rows))]
-    weights = record.sources["model"].files.get("model.safetensors")
+    weights = None if record.model_source is None else record.model_source.files.get("model.safetensors")
     if weights is not None and record.training is not None:
         blocks.append(
             Paragraph(f"SHA-256 of model.safetensors: before {weights}, after {record.training.weights_sha256}.")

@@ -200,9 +200,8 @@ def _gather_evidence(records: Sequence[Record], results: Path) -> dict[str, Cont
     files: dict[str, Content] = {}
     for record in records:
         files[f"{EVIDENCE}/{record.place}"] = results / record.place
-        quotable = record.texts if record.experiment.attribution else None
-        for artifact in (record.run, record.qrels, quotable):
-            if artifact is None:
+        for artifact in record.artifacts:
+            if not record.experiment.attribution and artifact in {one.texts for one in record.evaluations.values()}:
                 continue
             path = results / artifact.path
             if hash_file(path) != artifact.sha256:

@@ -110,7 +110,7 @@ def verify_records(results: Path, *, experiments: Path | None = None, evidence: 
     problems += _check_folder(records, results)
     if experiments is not None:
         problems += _check_manifests(records, experiments)
-    values = sum(len(record.query_ids) * len(record.per_query) for record in records)
+    values = sum(len(view.query_ids) * len(view.per_query) for record in records for view in record.views)
     return Verification(len(records), values, known.files, tuple(problems))
 
 
@@ -121,22 +121,38 @@ def _check_record(record: Record, known: Evidence) -> Iterator[str]:
         yield f"{place}: experiment_digest is not the one of the experiment beside it"
     if record.trial not in list_trials(experiment):
         yield f"{place}: {record.trial.id} is not among the trials of its experiment"
-    for artifact in (record.run, record.qrels, *([record.texts] if record.texts else [])):
+    for artifact in record.artifacts:
         try:
             known.check(artifact)
         except HarnessError as cause:
             yield f"{place}: {cause}"
-    if set(record.values) != set(experiment.evaluation.measures):
-        yield f"{place}: values are of other measures than the experiment's"
+    yield from (f"{place}: {problem}" for problem in _compare_results(record))
+    for view in record.views:
+        where = f"{place}: {view.result_name}" if len(record.evaluations) > 1 else f"{place}"
+        yield from (f"{where}: {problem}" for problem in _check_result(view, known))
+    yield from (f"{place}: {problem}" for problem in _compare_costs(record))
+
+
+def _compare_results(record: Record) -> Iterator[str]:
+    """Hold the results against the test sets and dimensions that the experiment evaluates the model at."""
+    model = next((model for model in record.experiment.models if model.name == record.trial.model), None)
+    expected = [] if model is None else record.experiment.evaluation.list_results(model.truncate_dims)
+    if list(record.evaluations) != expected:
+        yield f"evaluations: are of {', '.join(record.evaluations)}, expected {', '.join(expected)}"
+
+
+def _check_result(record: Record, known: Evidence) -> Iterator[str]:
+    """Compute a result's values again; ``record`` is seen from it."""
+    if set(record.values) != set(record.experiment.evaluation.measures):
+        yield "values are of other measures than the experiment's"
     try:
         qrels = known.read_qrels(record.qrels)
         run = known.read_run(record.run, record.qrels)
         computed = evaluate_run(run, qrels, tuple(record.per_query))
-        yield from (f"{place}: {problem}" for problem in _compare_values(record, qrels, computed))
-        yield from (f"{place}: {problem}" for problem in _compare_data(record, qrels, known))
+        yield from _compare_values(record, qrels, computed)
+        yield from _compare_data(record, qrels, known)
     except HarnessError as cause:
-        yield f"{place}: the values cannot be computed again: {cause}"
-    yield from (f"{place}: {problem}" for problem in _compare_costs(record))
+        yield f"the values cannot be computed again: {cause}"
 
 
 def _compare_values(record: Record, qrels: Qrels, computed: dict[str, NDArray[np.float64]]) -> Iterator[str]:
@@ -160,9 +176,9 @@ def _compare_values(record: Record, qrels: Qrels, computed: dict[str, NDArray[np
 
 
 def _compare_data(record: Record, qrels: Qrels, known: Evidence) -> Iterator[str]:
-    data, declared = record.data, record.experiment.data[record.experiment.primary_set.data]
+    data, declared = record.data, record.experiment.data.get(record.on.partition("/")[0])
     expected: dict[str, float] = {"queries": len(qrels)}
-    if (rows := declared.expected_rows("train")) is not None:
+    if declared is not None and (rows := declared.expected_rows("train")) is not None:
         expected["train_pairs"] = rows
     if record.texts is not None and known.has_read(record.texts):
         passages = known.read_texts(record.texts).passages
@@ -196,15 +212,17 @@ def _compare_costs(record: Record) -> Iterator[str]:
 
 def _check_folder(records: Sequence[Record], results: Path) -> Iterator[str]:
     """Find files that no record names, and records of one experiment that are not of the same data."""
-    named = {artifact.path for record in records for artifact in (record.run, record.qrels, record.texts) if artifact}
+    named = {artifact.path for record in records for artifact in record.artifacts}
     for path in sorted((results / "runs").rglob("*")):
         name = path.relative_to(results).as_posix()
         if path.is_file() and name not in named:
             yield f"{path}: no record names this file"
     for name in sorted({record.trial.experiment for record in records}):
-        digests = {record.data.digest for record in records if record.trial.experiment == name}
-        if len(digests) > 1:
-            yield f"{results / 'records' / name}: the records are of {len(digests)} different data sets"
+        views = [view for record in records if record.trial.experiment == name for view in record.views]
+        for on in sorted({view.on for view in views}):
+            digests = {view.data.digest for view in views if view.on == on}
+            if len(digests) > 1:
+                yield f"{results / 'records' / name}: {on}: the records are of {len(digests)} different data sets"
 
 
 def _check_manifests(records: Sequence[Record], experiments: Path) -> Iterator[str]:
@@ -235,14 +253,15 @@ def _compare_manifest(record: Record, whole: Experiment, lock: Lock) -> Iterator
     for part in BINDING:
         if getattr(own, part) != getattr(declared, part):
             yield f"experiment.{part}: is not what the manifest of {whole.name} declares"
-    for role, name in (("data", f"data:{whole.primary_set.data}"), ("model", f"model:{record.trial.model}")):
-        source, locked = record.sources.get(role), lock.sources.get(name)  # type: ignore[call-overload]  # two literals
+    data = dict.fromkeys(f"data:{test_set.data}" for test_set in own.evaluation.test_sets)
+    for name in (*data, f"model:{record.trial.model}"):
+        source, locked = record.sources.get(name), lock.sources.get(name)
         if source is None or locked is None:
-            yield f"sources.{role}: is missing in the record or the lock"
+            yield f"sources.{name}: is missing in the record or the lock"
             continue
         for path, digest in sorted(source.files.items()):
             expected = locked.files.get(path)
             if expected not in {digest, None} or (expected is None and locked.complete):
-                yield f"sources.{role}, file {path!r}: SHA-256 {digest[:16]}... is not the locked one"
+                yield f"sources.{name}, file {path!r}: SHA-256 {digest[:16]}... is not the locked one"
         if source.locked != locked.complete:
-            yield f"sources.{role}.locked: reads {source.locked}, the lock is {'' if locked.complete else 'in'}complete"
+            yield f"sources.{name}.locked: reads {source.locked}, the lock is {'' if locked.complete else 'in'}complete"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -84,3 +85,7 @@ class Evaluation(Frozen):
     def test_sets(self) -> tuple[TestSet, ...]:
         """The test sets; the first is the primary one."""
         return tuple(parse_test_set(name) for name in self.on)
+
+    def list_results(self, dims: Sequence[int]) -> list[str]:
+        """Name the results of a model evaluated at these dimensions, or at its own only where there are none."""
+        return [name if dim is None else f"{name}@{dim}" for name in self.on for dim in (dims or (None,))]

@@ -207,7 +207,7 @@ def _list_notices(group: Group) -> Iterator[str]:
     old, new = group.reference[0], group.candidate[0]
     if old.experiment.recipes.get(group.variant) != new.experiment.recipes.get(group.variant):
         yield f"{group.id}: the training recipe is not the reference's"
-    if old.sources.get("model") != new.sources.get("model"):
+    if old.model_source != new.model_source:
         yield f"{group.id}: the model's files are not the reference's"
     if old.device_name != new.device_name:
         yield f"{group.id}: run on {new.device_name}, the reference on {old.device_name}"

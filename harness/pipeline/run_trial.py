@@ -23,7 +23,16 @@ from harness.pipeline.store import Output, Store
 from harness.records.artifacts import format_texts
 from harness.records.environment import Environment, collect_environment
 from harness.records.measures import average, best_reachable_mrr, evaluate_run
-from harness.records.record import Artifact, DataSummary, Record, StageCost, StageName, TrainingLog, write_record
+from harness.records.record import (
+    Artifact,
+    DataSummary,
+    Record,
+    Result,
+    StageCost,
+    StageName,
+    TrainingLog,
+    write_record,
+)
 from harness.sources.fetch import Fetched, fetch_source, find_role
 
 SECONDS_PER_HOUR = 3600
@@ -164,6 +173,17 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
 
     qrels = prepared.data.qrels
     per_query = evaluate_run(retrieved.run, qrels, experiment.evaluation.measures)
+    result = Result(
+        data=_summarise(prepared),
+        truncated_texts=retrieved.truncated_texts,
+        embeddings_sha256=retrieved.output.entry.files.get(stages.EMBEDDINGS_FILE),
+        values=average(per_query),
+        query_ids=tuple(qrels),
+        per_query={measure: tuple(values.tolist()) for measure, values in per_query.items()},
+        run=_publish(workplace.results, retrieved.output.folder / stages.RUN_FILE, f"{trial.stem}.run.gz", trial),
+        qrels=_publish(workplace.results, prepared.output.folder / "qrels.gz", "qrels.gz", trial),
+        texts=_publish_texts(workplace, prepared, trial),
+    )
     record = Record(
         schema_version=2,
         trial=trial,
@@ -173,19 +193,11 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
         device=device,
         device_name=name_device(device, workplace.environment.cpu),
         environment=workplace.environment,
-        sources={"data": data_source.resolved, "model": model_source.resolved},
-        data=_summarise(prepared),
+        sources={f"data:{data_name}": data_source.resolved, f"model:{model.name}": model_source.resolved},
         stages=done.costs,
         training=log,
         training_cost_usd=None,
-        truncated_texts=retrieved.truncated_texts,
-        embeddings_sha256=retrieved.output.entry.files.get(stages.EMBEDDINGS_FILE),
-        values=average(per_query),
-        query_ids=tuple(qrels),
-        per_query={measure: tuple(values.tolist()) for measure, values in per_query.items()},
-        run=_publish(workplace.results, retrieved.output.folder / stages.RUN_FILE, f"{trial.stem}.run.gz", trial),
-        qrels=_publish(workplace.results, prepared.output.folder / "qrels.gz", "qrels.gz", trial),
-        texts=_publish_texts(workplace, prepared, trial),
+        evaluations={str(experiment.primary_set): result},
     )
     record = record.replace(training_cost_usd=_price(record))
     write_record(record, workplace.results)

@@ -87,27 +87,15 @@ class Artifact(Frozen):
     sha256: Digest
 
 
-class Record(Frozen):
-    """A trial's outcome.
+class Result(Frozen):
+    """What a trial's model achieved on one test set, at one dimension of its embeddings.
 
-    ``per_query`` holds, for each measure, one value per entry of ``query_ids``, in that order; ``values`` their
-    means. ``embeddings_sha256`` is that of all embeddings in their file. ``texts`` are those
-    of queries and passages, where they are few enough to be published.
+    ``per_query`` holds, for each measure, one value per entry of ``query_ids``, in that order; ``values`` their means.
+    ``embeddings_sha256`` is that of all embeddings in their file. ``texts`` are those of queries and passages, where
+    they are few enough to be published.
     """
 
-    schema_version: Literal[2]
-    trial: Trial
-    created: str
-    experiment: Experiment
-    experiment_digest: Digest
-    device: str
-    device_name: str
-    environment: Environment
-    sources: dict[Literal["data", "model"], ResolvedSource]
     data: DataSummary
-    stages: dict[StageName, StageCost]
-    training: TrainingLog | None
-    training_cost_usd: float | None
     truncated_texts: int
     embeddings_sha256: Digest | None = None
     values: dict[str, float]
@@ -124,6 +112,38 @@ class Record(Frozen):
         for measure, values in self.per_query.items():
             if len(values) != len(self.query_ids):
                 raise ValueError(f"per_query[{measure!r}] has {len(values)} values for {len(self.query_ids)} queries")
+        return self
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """The files that it names."""
+        return tuple(artifact for artifact in (self.run, self.qrels, self.texts) if artifact is not None)
+
+
+class Record(Frozen):
+    """A trial's outcome: one result for every test set and dimension, the primary one first.
+
+    ``values``, ``per_query`` and the like are those of the first result; `at` gives the record as seen from another.
+    ``sources`` have the names of the lock. Each of ``stages`` sums up what was done for all test sets; its key and
+    digest are those of the primary one.
+    """
+
+    schema_version: Literal[2]
+    trial: Trial
+    created: str
+    experiment: Experiment
+    experiment_digest: Digest
+    device: str
+    device_name: str
+    environment: Environment
+    sources: dict[str, ResolvedSource]
+    stages: dict[StageName, StageCost]
+    training: TrainingLog | None
+    training_cost_usd: float | None
+    evaluations: Annotated[dict[str, Result], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Self:
         if (self.training is None) != (self.trial.variant == BASELINE):
             raise ValueError("a trained trial has a training log and a baseline has none")
         return self
@@ -132,6 +152,106 @@ class Record(Frozen):
     def place(self) -> str:
         """The record's own path below the results folder."""
         return f"records/{self.trial.experiment}/{self.trial.stem}.json"
+
+    def at(self, on: str | None = None, dim: int | None = None) -> Record:
+        """Return the record as seen from one test set and dimension, whose result it then has alone.
+
+        Args:
+            on: DATA/PART; None for the first test set.
+            dim: one of the model's ``truncate_dims``; None for the first of that test set.
+
+        Raises:
+            RecordError: there is no such result.
+        """
+        for name, result in self.evaluations.items():
+            place, _, size = name.partition("@")
+            if on in (None, place) and (dim is None or str(dim) == size):
+                return self.model_copy(update={"evaluations": {name: result}})
+        asked = "the first test set" if on is None else on
+        there = ", ".join(self.evaluations)
+        raise RecordError(
+            f"{self.trial.id}: no result for {asked}{'' if dim is None else f' at {dim}'}; it has {there}"
+        )
+
+    @property
+    def views(self) -> tuple[Record, ...]:
+        """The record as seen from each of its results."""
+        return tuple(self.model_copy(update={"evaluations": {name: one}}) for name, one in self.evaluations.items())
+
+    @property
+    def result_name(self) -> str:
+        """The first result's name, DATA/PART or DATA/PART@DIM."""
+        return next(iter(self.evaluations))
+
+    @property
+    def on(self) -> str:
+        """The first result's test set, DATA/PART."""
+        return self.result_name.partition("@")[0]
+
+    @property
+    def result(self) -> Result:
+        """The first result."""
+        return self.evaluations[self.result_name]
+
+    @property
+    def data(self) -> DataSummary:
+        """The first result's data."""
+        return self.result.data
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The first result's means."""
+        return self.result.values
+
+    @property
+    def query_ids(self) -> tuple[str, ...]:
+        """The first result's queries."""
+        return self.result.query_ids
+
+    @property
+    def per_query(self) -> dict[str, tuple[float, ...]]:
+        """The first result's values per query."""
+        return self.result.per_query
+
+    @property
+    def truncated_texts(self) -> int:
+        """How many of the first result's texts are longer than the model reads."""
+        return self.result.truncated_texts
+
+    @property
+    def embeddings_sha256(self) -> str | None:
+        """The digest of the first result's embeddings."""
+        return self.result.embeddings_sha256
+
+    @property
+    def run(self) -> Artifact:
+        """The first result's ranked lists."""
+        return self.result.run
+
+    @property
+    def qrels(self) -> Artifact:
+        """The first result's judgements."""
+        return self.result.qrels
+
+    @property
+    def texts(self) -> Artifact | None:
+        """The first result's texts."""
+        return self.result.texts
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """The files of all results, each once."""
+        return tuple(dict.fromkeys(artifact for one in self.evaluations.values() for artifact in one.artifacts))
+
+    @property
+    def data_source(self) -> ResolvedSource | None:
+        """Where the first result's data came from."""
+        return self.sources.get(f"data:{self.on.partition('/')[0]}")
+
+    @property
+    def model_source(self) -> ResolvedSource | None:
+        """Where the model came from, if from anywhere."""
+        return self.sources.get(f"model:{self.trial.model}")
 
 
 def read_record(path: Path) -> Record:
@@ -206,7 +326,7 @@ def _list_migrations() -> Iterator[tuple[int, Callable[[dict[str, Any], str], di
 
 
 def _migrate_first(data: dict[str, Any], place: str) -> dict[str, Any]:
-    """Rewrite the experiment of a record of version 1, once its digest is checked against what was written.
+    """Rewrite a record of version 1, once its experiment's digest is checked against what was written.
 
     Values and digests of files stay as they are: nothing is run again.
     """
@@ -220,9 +340,16 @@ def _migrate_first(data: dict[str, Any], place: str) -> dict[str, Any]:
     if data.get("experiment_digest") != hashlib.sha256(written.encode()).hexdigest():
         raise RecordError(f"{place}: experiment_digest is not the one of the experiment beside it")
     upgraded = decode(Experiment, upgrade_experiment(experiment), place=f"{place}: experiment", error=RecordError)
+    trial, sources = data.get("trial"), data.get("sources")
+    if isinstance(trial, dict) and isinstance(sources, dict):
+        names = {"data": f"data:{upgraded.primary_set.data}", "model": f"model:{trial.get('model')}"}
+        sources = {names.get(role, role): source for role, source in sources.items()}
+    result = {key: data[key] for key in Result.model_fields if key in data}
     return {
-        **data,
+        **{key: value for key, value in data.items() if key not in result},
         "schema_version": 2,
         "experiment": upgraded.model_dump(mode="json"),
         "experiment_digest": upgraded.digest,
+        "sources": sources,
+        "evaluations": {upgraded.evaluation.on[0]: result},
     }

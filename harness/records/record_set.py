@@ -42,15 +42,26 @@ class Shelf:
         ours, theirs = (one.model(trial.model).replace(recipes=()) for one in (experiment, record.experiment))
         if ours != theirs:
             raise RecordError(f"{trial.id}: recorded with another source or encoding of the model than the manifest's")
-        if (record.data.digest, record.query_ids) != (first.data.digest, first.query_ids):
-            raise RecordError(
-                f"{trial.id}: data {record.data.digest[:12]}, expected {first.data.digest[:12]} as in {first.trial.id}"
-            )
+        known = {view.on: view for view in first.views}
+        for view in record.views:
+            other = known.get(view.on, view)
+            if (view.data.digest, view.query_ids) != (other.data.digest, other.query_ids):
+                raise RecordError(
+                    f"{trial.id}: data {view.data.digest[:12]}, expected {other.data.digest[:12]} as in "
+                    f"{first.trial.id}, or other queries of {view.on}"
+                )
 
-    def select(self, model: str, variant: Variant) -> tuple[Record, ...]:
-        """Return the records of a model and variant in the order of their seeds."""
+    def select(
+        self, model: str, variant: Variant, *, on: str | None = None, dim: int | None = None
+    ) -> tuple[Record, ...]:
+        """Return the records of a model and variant in the order of their seeds, as seen from a test set and dimension.
+
+        Raises:
+            RecordError: a record has no such result.
+        """
         found = self._records.get((model, variant), {})
-        return tuple(found[seed] for seed in sorted(found, key=lambda seed: -1 if seed is None else seed))
+        ordered = sorted(found, key=lambda seed: -1 if seed is None else seed)
+        return tuple(found[seed].at(on, dim) for seed in ordered)
 
     def find_missing(self, model: str, variant: Variant) -> tuple[str, ...]:
         """Name the trials of a model and variant that the manifest expects and that have no record."""

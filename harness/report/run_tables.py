@@ -52,7 +52,7 @@ def list_data(records: Sequence[Record], experiment: Experiment) -> Section:
     for digest in sorted({record.data.digest for record in records}):
         same = [record for record in sort_records(records) if record.data.digest == digest]
         data = same[0].data
-        source = same[0].sources.get("data")
+        source = same[0].data_source
         rows = (
             ("source", source.origin if source else "unknown"),
             ("training pairs", f"{data.train_pairs}"),

@@ -19,7 +19,7 @@ import pytest
 
 from harness.experiment.manifest import Experiment
 from harness.records.record import write_record
-from tests.support.records import MODEL, make_record, read_manifest
+from tests.support.records import MODEL, first_result, make_record, read_manifest
 
 MEASURE = "mrr@10"
 QUERIES = 40
@@ -129,7 +129,7 @@ def test_exit_2_names_each_of_several_faults(write: Writer) -> None:
     reference, candidate = write("old", 0.9), write("new", 0.9)
     (candidate / f"{MODEL}.finetuned.seed=0.json").write_text("{", encoding="utf-8")
     (candidate / f"{MODEL}.finetuned.seed=1.json").unlink()
-    change(candidate / f"{MODEL}.baseline.json", lambda data: data["data"].update(digest="b" * 64))
+    change(candidate / f"{MODEL}.baseline.json", lambda data: first_result(data)["data"].update(digest="b" * 64))
     change(candidate / f"{MODEL}.finetuned.seed=2.json", lambda data: drop(data, "map@100"))
     done = run("gate", "--reference", reference, "--candidate", candidate)
     assert done.returncode == 2
@@ -151,7 +151,7 @@ def test_exit_2_names_each_of_several_faults(write: Writer) -> None:
 
 
 def drop(data: Any, measure: str) -> None:
-    del data["values"][measure], data["per_query"][measure]
+    del first_result(data)["values"][measure], first_result(data)["per_query"][measure]
 
 
 @pytest.mark.parametrize("policy", ["[quality]\nlevle = 0.9", "a." * 5000 + "a = 1", "schema_version = " + "9" * 9000])

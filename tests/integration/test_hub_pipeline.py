@@ -169,10 +169,10 @@ def test_the_published_ids_are_taken_at_the_pinned_commits_and_every_file_is_che
     assert set(lock.sources["data:bioasq"].files) == {"README.md", "qa/test.jsonl", "qa/train.jsonl"}
     for record in world.read():
         name = f"model:{record.trial.model}"
-        assert record.sources["model"].files == lock.sources[name].files
-        assert record.sources["data"].files == lock.sources["data:bioasq"].files
-        assert record.sources["model"].locked
-        assert record.sources["data"].origin == f"hub {pinned[0].repository} @ {pinned[0].revision}"
+        assert record.sources[f"model:{record.trial.model}"].files == lock.sources[name].files
+        assert record.sources["data:bioasq"].files == lock.sources["data:bioasq"].files
+        assert record.sources[f"model:{record.trial.model}"].locked
+        assert record.sources["data:bioasq"].origin == f"hub {pinned[0].repository} @ {pinned[0].revision}"
     assert len(world.read()) == 2 + len(SEEDS)
 
 

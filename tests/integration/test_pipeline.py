@@ -161,8 +161,8 @@ def test_every_trial_has_a_record_with_values_stages_and_sources(shared: Worksho
         assert record.training.precision == "fp32"
         assert [point.step for point in record.training.loss] == [1, 2, 3, 4, 5]
         assert record.values["mrr@10"] > 0
-        assert record.sources["data"].locked
-        assert record.sources["model"].files["model.safetensors"]
+        assert record.sources["data:tiny"].locked
+        assert record.sources[f"model:{record.trial.model}"].files["model.safetensors"]
         assert record.training_cost_usd is None  # of this CPU nobody knows the price
     assert tuned[0].training != tuned[1].training
     assert baseline.data.train_pairs == 20

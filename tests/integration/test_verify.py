@@ -24,7 +24,7 @@ from harness.records.record import write_record
 from harness.records.run import Run, read_run
 from harness.report.results_folder import write_tables
 from tests.support.evidence import make_results
-from tests.support.records import DIGEST, MODEL, make_cost, read_manifest
+from tests.support.records import DIGEST, MODEL, change_result, first_result, make_cost, read_manifest
 
 ROUNDS = 200
 RECORD = f"records/hpo/{MODEL}.finetuned.seed=1.json"
@@ -54,20 +54,23 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         trained = record.training is not None
         changes = {
-            "data": record.data.replace(
+            "sources": {"data:hpo": source, f"model:{model}": source},
+            "stages": {
+                name: make_cost(5.0)
+                for name in (("prepare", "train", "evaluate") if trained else ("prepare", "baseline"))
+            },
+        }
+        described = change_result(
+            record,
+            data=record.data.replace(
                 queries=30,
                 passages=50,
                 train_pairs=whole.data["hpo"].expected_rows("train"),
                 duplicate_passages=0,
                 best_reachable_mrr=best_reachable_mrr({query: {query: 1} for query in queries}, passages),
             ),
-            "sources": {"data": source, "model": source},
-            "stages": {
-                name: make_cost(5.0)
-                for name in (("prepare", "train", "evaluate") if trained else ("prepare", "baseline"))
-            },
-        }
-        write_record(record.replace(**changes), folder / "results")
+        )
+        write_record(described.replace(**changes), folder / "results")
     write_tables(folder / "results", rounds=ROUNDS)
     return folder
 
@@ -127,21 +130,21 @@ def test_every_run_is_read_once_for_values_and_tables(evidence: Path, monkeypatc
 
 
 def test_changed_value_is_named(evidence: Path) -> None:
-    edit_record(evidence, lambda record: record["per_query"]["mrr@10"].__setitem__(4, 0.125))
+    edit_record(evidence, lambda record: first_result(record)["per_query"]["mrr@10"].__setitem__(4, 0.125))
     problems = "\n".join(verify(evidence))
     assert re.search(r"seed=1\.json: per_query\['mrr@10'\], query 'q4': reads 0\.125, run and qrels give", problems)
 
 
 def test_changed_mean_is_named(evidence: Path) -> None:
-    edit_record(evidence, lambda record: record["values"].__setitem__("ndcg@10", 0.99))
+    edit_record(evidence, lambda record: first_result(record)["values"].__setitem__("ndcg@10", 0.99))
     assert re.search(r"seed=1\.json: values\['ndcg@10'\]: reads 0\.99, run and qrels give", "\n".join(verify(evidence)))
 
 
 def test_value_and_mean_changed_together_are_named(evidence: Path) -> None:
     def change(record: dict[str, Any]) -> None:
-        values = record["per_query"]["mrr@10"]
+        values = first_result(record)["per_query"]["mrr@10"]
         values[:] = [1.0] * len(values)
-        record["values"]["mrr@10"] = 1.0
+        first_result(record)["values"]["mrr@10"] = 1.0
 
     edit_record(evidence, change)
     problems = "\n".join(verify(evidence))
@@ -163,7 +166,7 @@ def test_moved_run_line_is_named_by_its_digest(evidence: Path) -> None:
 
 def test_moved_run_line_is_named_even_with_its_digest_forged(evidence: Path) -> None:
     digest = rewrite(find(evidence, "runs/hpo/*seed=1.run.gz"), swap_until_hit)
-    edit_record(evidence, lambda record: record["run"].__setitem__("sha256", digest))
+    edit_record(evidence, lambda record: first_result(record)["run"].__setitem__("sha256", digest))
     problems = "\n".join(verify(evidence))
     assert "has the SHA-256" not in problems
     assert re.search(r"seed=1\.json: per_query\['\w+@\d+'\], query 'q\d+': reads", problems)
@@ -181,7 +184,7 @@ def swap_until_hit(lines: list[str]) -> list[str]:
 
 def test_run_line_moved_as_a_whole_is_named(evidence: Path) -> None:
     digest = rewrite(find(evidence, "runs/hpo/*seed=1.run.gz"), lambda lines: [lines[1], lines[0], *lines[2:]])
-    edit_record(evidence, lambda record: record["run"].__setitem__("sha256", digest))
+    edit_record(evidence, lambda record: first_result(record)["run"].__setitem__("sha256", digest))
     assert re.search(
         r"cannot be computed again: .*seed=1\.run\.gz, line 1: rank '2', expected 1", "\n".join(verify(evidence))
     )
@@ -192,7 +195,7 @@ def test_changed_qrels_are_named(evidence: Path) -> None:
     problems = "\n".join(verify(evidence))
     assert problems.count("qrels.gz: has the SHA-256") == 3
     for pattern in ("records/hpo/*seed=0.json", "records/hpo/*seed=1.json", "records/hpo/*baseline.json"):
-        edit_record(evidence, lambda record: record["qrels"].__setitem__("sha256", digest), pattern)
+        edit_record(evidence, lambda record: first_result(record)["qrels"].__setitem__("sha256", digest), pattern)
     forged = "\n".join(verify(evidence))
     assert "has the SHA-256" not in forged
     assert re.search(r"baseline\.json: per_query\['\w+@\d+'\], query 'q0': reads", forged)
@@ -202,17 +205,17 @@ def test_query_removed_from_run_is_named(evidence: Path) -> None:
     digest = rewrite(
         find(evidence, "runs/hpo/*seed=1.run.gz"), lambda lines: [line for line in lines if not line.startswith("q7 ")]
     )
-    edit_record(evidence, lambda record: record["run"].__setitem__("sha256", digest))
+    edit_record(evidence, lambda record: first_result(record)["run"].__setitem__("sha256", digest))
     assert "1 queries of the qrels are missing in the run: 'q7'" in "\n".join(verify(evidence))
 
 
 def test_query_removed_everywhere_in_a_record_is_named(evidence: Path) -> None:
     def change(record: dict[str, Any]) -> None:
-        place = record["query_ids"].index("q7")
-        del record["query_ids"][place]
-        for measure, values in record["per_query"].items():
+        place = first_result(record)["query_ids"].index("q7")
+        del first_result(record)["query_ids"][place]
+        for measure, values in first_result(record)["per_query"].items():
             del values[place]
-            record["values"][measure] = sum(values) / len(values)
+            first_result(record)["values"][measure] = sum(values) / len(values)
 
     edit_record(evidence, change)
     assert re.search(r"seed=1\.json: query_ids: not the queries of runs/hpo/qrels\.gz: q7", "\n".join(verify(evidence)))
@@ -231,26 +234,43 @@ def test_edited_table_cell_is_named(evidence: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda record: record["run"].__setitem__("sha256", "b" * 64), "the record says bbbb"),
-        (lambda record: record["texts"].__setitem__("sha256", "b" * 64), "texts.json.gz: has the SHA-256"),
+        (lambda record: first_result(record)["run"].__setitem__("sha256", "b" * 64), "the record says bbbb"),
+        (
+            lambda record: first_result(record)["texts"].__setitem__("sha256", "b" * 64),
+            "texts.json.gz: has the SHA-256",
+        ),
         (lambda record: record.__setitem__("experiment_digest", "b" * 64), "experiment_digest is not the one"),
-        (lambda record: record["data"].__setitem__("digest", "b" * 64), "data.digest: is not the digest"),
-        (lambda record: record["data"].__setitem__("queries", 31), "data.queries: reads 31, the evidence gives 30"),
-        (lambda record: record["data"].__setitem__("duplicate_passages", 3), "data.duplicate_passages: reads 3"),
-        (lambda record: record["data"].__setitem__("best_reachable_mrr", 0.5), "data.best_reachable_mrr: reads 0.5"),
+        (lambda record: first_result(record)["data"].__setitem__("digest", "b" * 64), "data.digest: is not the digest"),
+        (
+            lambda record: first_result(record)["data"].__setitem__("queries", 31),
+            "data.queries: reads 31, the evidence gives 30",
+        ),
+        (
+            lambda record: first_result(record)["data"].__setitem__("duplicate_passages", 3),
+            "data.duplicate_passages: reads 3",
+        ),
+        (
+            lambda record: first_result(record)["data"].__setitem__("best_reachable_mrr", 0.5),
+            "data.best_reachable_mrr: reads 0.5",
+        ),
         (lambda record: record.__setitem__("training_cost_usd", 0.01), "training_cost_usd: reads 0.01"),
         (
-            lambda record: record["sources"]["model"]["files"].__setitem__("model.safetensors", "c" * 64),
+            lambda record: record["sources"]["model:all-MiniLM-L6-v2"]["files"].__setitem__(
+                "model.safetensors", "c" * 64
+            ),
             "not the locked",
         ),
-        (lambda record: record["sources"]["data"].__setitem__("locked", False), "sources.data.locked: reads False"),
+        (
+            lambda record: record["sources"]["data:hpo"].__setitem__("locked", False),
+            "sources.data:hpo.locked: reads False",
+        ),
         (
             lambda record: record["experiment"]["verdicts"].__setitem__("margin", 0.2),
             "experiment.verdicts: is not what",
         ),
         (lambda record: record["trial"].__setitem__("seed", 0), "whose place is records/hpo/"),
         (lambda record: record["trial"].__setitem__("seed", 77), "is not among the trials"),
-        (lambda record: record["values"].__setitem__("mrr@10", "much"), "values.mrr@10: found 'much'"),
+        (lambda record: first_result(record)["values"].__setitem__("mrr@10", "much"), "values.mrr@10: found 'much'"),
     ],
 )
 def test_altered_record_is_named(evidence: Path, change: Callable[[dict[str, Any]], None], named: str) -> None:

@@ -14,7 +14,7 @@ from harness.experiment.lock import ResolvedSource
 from harness.experiment.manifest import Experiment, Variant, read_experiment
 from harness.experiment.trial import Trial
 from harness.records.environment import Environment
-from harness.records.record import Artifact, DataSummary, Record, StageCost, TrainingLog
+from harness.records.record import Artifact, DataSummary, Record, Result, StageCost, TrainingLog
 
 MANIFESTS = Path(__file__).parents[2] / "benchmarks" / "experiments"
 MODEL = "all-mpnet-base-v2"
@@ -86,7 +86,12 @@ def make_record(
         "device": "cpu",
         "device_name": "some CPU",
         "environment": MACHINE,
-        "sources": {"model": ResolvedSource(origin="here", files={"model.safetensors": DIGEST}, locked=True)},
+        "sources": {f"model:{model}": ResolvedSource(origin="here", files={"model.safetensors": DIGEST}, locked=True)},
+        "stages": {"prepare": make_cost(1.0), **stages},
+        "training": log if trained else None,
+        "training_cost_usd": None,
+    }
+    result: dict[str, Any] = {
         "data": DataSummary(
             digest=DIGEST,
             train_pairs=10,
@@ -95,9 +100,6 @@ def make_record(
             duplicate_passages=0,
             best_reachable_mrr=1.0,
         ),
-        "stages": {"prepare": make_cost(1.0), **stages},
-        "training": log if trained else None,
-        "training_cost_usd": None,
         "truncated_texts": 0,
         "values": {measure: float(np.mean(values)) for measure, values in per_query.items()},
         "query_ids": tuple(f"q{number}" for number in range(queries)),
@@ -105,4 +107,16 @@ def make_record(
         "run": Artifact(path="runs/x.run.gz", sha256=DIGEST),
         "qrels": Artifact(path="runs/qrels.gz", sha256=DIGEST),
     }
-    return Record(**{**fields, **changes})
+    result |= {name: changes.pop(name) for name in Result.model_fields if name in changes}
+    return Record(**{**fields, "evaluations": {experiment.evaluation.on[0]: Result(**result)}, **changes})
+
+
+def first_result(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the first result of a record that was read as plain data."""
+    result: dict[str, Any] = next(iter(record["evaluations"].values()))
+    return result
+
+
+def change_result(record: Record, **changes: Any) -> Record:
+    """Return a record with another first result."""
+    return record.replace(evaluations={**record.evaluations, record.result_name: record.result.replace(**changes)})

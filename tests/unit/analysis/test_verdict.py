@@ -14,7 +14,7 @@ from harness.errors import RecordError, StatisticsError
 from harness.experiment.claims import Claims, Published, Threshold
 from harness.experiment.manifest import Experiment
 from harness.records.record import Record
-from tests.support.records import MODEL, make_cost, make_record, read_manifest, spread
+from tests.support.records import MODEL, change_result, make_cost, make_record, read_manifest, spread
 from tests.support.tiny_training import change_recipe
 
 MEASURE = "mrr@10"
@@ -238,10 +238,10 @@ def tamper(change: str, records: list[Record], experiment: Experiment) -> list[R
         "another experiment": last.replace(trial=last.trial.replace(experiment="other"), experiment=other),
         "an unknown model": last.replace(trial=last.trial.replace(model="unknown"), experiment=wider),
         "another recipe": last.replace(experiment=recipe),
-        "other data": last.replace(data=last.data.replace(digest="b" * 64)),
-        "other queries": last.replace(query_ids=tuple(reversed(last.query_ids))),
-        "a missing measure": last.replace(
-            values={"ndcg@10": last.values["ndcg@10"]}, per_query={"ndcg@10": last.per_query["ndcg@10"]}
+        "other data": change_result(last, data=last.data.replace(digest="b" * 64)),
+        "other queries": change_result(last, query_ids=tuple(reversed(last.query_ids))),
+        "a missing measure": change_result(
+            last, values={"ndcg@10": last.values["ndcg@10"]}, per_query={"ndcg@10": last.per_query["ndcg@10"]}
         ),
     }[change]
     return [*records, changed] if change == "twice" else [*records[:-1], changed]

@@ -15,7 +15,7 @@ from harness.gate.compare import GateOutcome, GateReport, compare
 from harness.gate.policy import Policy, Quality, read_policy
 from harness.gate.quality import Family, QualityCell, Status
 from harness.records.record import Record
-from tests.support.records import MACHINE, MODEL, make_cost, make_record, read_manifest, spread
+from tests.support.records import MACHINE, MODEL, change_result, make_cost, make_record, read_manifest, spread
 from tests.support.tiny_training import change_recipe
 
 MEASURE = "mrr@10"
@@ -166,7 +166,9 @@ def test_other_measures_are_corrected_for_their_number(experiment: Experiment) -
 
 
 def replace_last(records: list[Record], **changes: Any) -> list[Record]:
-    return [*records[:-1], records[-1].replace(**changes)]
+    if trial := changes.pop("trial", None):
+        return [*records[:-1], records[-1].replace(trial=trial)]
+    return [*records[:-1], change_result(records[-1], **changes)]
 
 
 def test_a_missing_trial_or_seed_is_named_and_cannot_be_compared(experiment: Experiment) -> None:
@@ -266,8 +268,8 @@ def test_another_recipe_model_or_device_is_a_notice(experiment: Experiment) -> N
     recipe = experiment.replace(
         recipes={"finetuned": change_recipe(experiment.recipes["finetuned"], learning_rate=1e-4)}
     )
-    source = reference[0].sources["model"].replace(origin="elsewhere")
-    candidate = make_trials(recipe, REFERENCE, device_name="other CPU", sources={"model": source})
+    source = reference[0].sources[f"model:{MODEL}"].replace(origin="elsewhere")
+    candidate = make_trials(recipe, REFERENCE, device_name="other CPU", sources={f"model:{MODEL}": source})
     notices = "\n".join(compare(reference, candidate, DEFAULT).notices)
     for part in ("training recipe", "model's files", "run on other CPU"):
         assert part in notices

@@ -108,7 +108,7 @@ def test_what_could_not_be_gated_is_not_accepted(tmp_path: Path, experiment: Exp
     candidate = write_candidate(tmp_path / "new", experiment, (0.88, 0.89))
     path = candidate / f"{MODEL}.finetuned.seed=0.json"
     data = json.loads(path.read_text(encoding="utf-8"))
-    data["values"][MEASURE] = 0.99
+    data["evaluations"]["bioasq/test"]["values"][MEASURE] = 0.99
     path.write_text(json.dumps(data), encoding="utf-8")
     (candidate / f"{MODEL}.finetuned.seed=1.json").write_text("{}", encoding="utf-8")
     with pytest.raises(RecordError) as caught:

@@ -37,7 +37,7 @@ def test_a_record_reads_back_equal_from_the_place_it_names(path: Path, tmp_path:
 def test_a_record_has_its_version_first_and_a_key_per_line(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[1] == '  "schema_version": 2,'
-    assert '    "mrr@10": 0.5,' in lines
+    assert '        "mrr@10": 0.5,' in lines
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity"])
@@ -49,7 +49,10 @@ def test_a_value_that_is_not_finite_is_refused(path: Path, number: str, place: s
     )
     assert before in text
     path.write_text(text.replace(before, after), encoding="utf-8")
-    with pytest.raises(RecordError, match=rf"small\.finetuned\.seed=0\.json: {place}\.mrr@10.*: found (nan|inf)"):
+    with pytest.raises(
+        RecordError,
+        match=rf"small\.finetuned\.seed=0\.json: evaluations\.tiny/test\.{place}\.mrr@10.*: found (nan|inf)",
+    ):
         read_record(path)
 
 
@@ -149,3 +152,32 @@ def test_a_written_file_can_be_read_by_others(tmp_path: Path) -> None:
     path = tmp_path / "below" / "a.json"
     write_atomically(path, b"new")
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def make_results(*names: str) -> Record:
+    """Return a record with these results, whose values tell them apart."""
+    (result,) = make().evaluations.values()
+    return make().replace(
+        evaluations={
+            name: result.replace(values={**result.values, "mrr@10": float(place)}) for place, name in enumerate(names)
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("on", "dim", "value"),
+    [(None, None, 0), ("a/test", None, 0), ("a/test", 64, 1), ("b/dev", None, 2), ("b/dev", 64, 3), (None, 64, 1)],
+)
+def test_a_record_is_seen_from_a_test_set_and_dimension(on: str | None, dim: int | None, value: float) -> None:
+    record = make_results("a/test@128", "a/test@64", "b/dev@128", "b/dev@64")
+    view = record.at(on, dim)
+    assert (view.values["mrr@10"], len(view.evaluations), view.on) == (value, 1, on or "a/test")
+    assert [found.values["mrr@10"] for found in record.views] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("on", "dim", "asked"), [("c/test", None, "c/test"), (None, 32, "the first test set at 32")])
+def test_a_result_that_is_not_there_is_answered_with_those_that_are(
+    on: str | None, dim: int | None, asked: str
+) -> None:
+    with pytest.raises(RecordError, match=rf"seed=0: no result for {asked}; it has a/test@64, b/test$"):
+        make_results("a/test@64", "b/test").at(on, dim)

@@ -47,7 +47,7 @@ def test_every_broken_file_is_named_and_the_others_are_read(folder: Path) -> Non
     (folder / name(2)).write_text("{", encoding="utf-8")
     (folder / name(3)).write_bytes(b"\xff\xfe")
     data = json.loads((folder / name(0)).read_text(encoding="utf-8"))
-    data["values"][MEASURE] = "0.9"
+    data["evaluations"]["bioasq/test"]["values"][MEASURE] = "0.9"
     (folder / name(0)).write_text(json.dumps(data), encoding="utf-8")
     found = take_in(folder.parent, side="candidate")
     assert [record.trial.seed for record in found.records] == [None, 1]
