@@ -16,6 +16,7 @@ from harness.core.schema import Frozen, canonical_json
 
 PACKAGES = (
     "accelerate",
+    "bm25s",
     "datasets",
     "huggingface_hub",
     "ir_measures",
