@@ -26,6 +26,7 @@ FAILURES = pytest.StashKey[list[str]]()
 RECORDS = pytest.StashKey["list[Record]"]()
 STORED = pytest.StashKey["list[Record]"]()
 REPORT = pytest.StashKey["Report"]()
+UNJUDGED = pytest.StashKey[set[str]]()
 EXIT_CODE = 2
 
 
@@ -160,11 +161,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
         try:
             records: list[Record] = config.stash[STORED] or config.stash[RECORDS]
-            config.stash[REPORT] = build_report(records)
             if config.stash[RECORDS]:
-                write_tables(_find_results(config))
+                config.stash[UNJUDGED] = {records[0].trial.experiment}  # until its tables are written
+                rendered = write_tables(_find_results(config))
+                config.stash[FAILURES] += rendered.problems.values()
+                config.stash[UNJUDGED] = set(rendered.problems)
+            config.stash[REPORT] = build_report(records)
         except HarnessError as error:
-            config.stash[FAILURES].append(str(error))
+            if str(error) not in config.stash[FAILURES]:
+                config.stash[FAILURES].append(str(error))
     if config.stash[FAILURES]:
         session.exitstatus = EXIT_CODE
 
@@ -178,7 +183,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
         terminalreporter.section(report.name)
         terminalreporter.write_line(render_terminal(report))
-        terminalreporter.write_line(f"\ntables: {_find_results(config) / (report.name + '.md')} and .html beside it")
+        if report.name not in config.stash.get(UNJUDGED, set()):
+            table = _find_results(config) / f"{report.name}.md"
+            terminalreporter.write_line(f"\ntables: {table} and .html beside it")
         for command in list_commands(report, os.environ):
             terminalreporter.write_line(command)
         publish_summary(report, os.environ)

@@ -104,18 +104,20 @@ def _report(options: argparse.Namespace) -> int:
     print(f"{options.results}: making every table, page and picture from the records", file=sys.stderr, flush=True)
     from harness.report.results_folder import compare_tables, write_junit, write_tables  # noqa: PLC0415 - see make_parser
 
-    if not options.check:
+    if options.check:
+        found = compare_tables(options.results)
+        lines, problems, code = list(found.differing), found.problems, DIFFERS if found.differing else PASSED
+    else:
         rendered = write_tables(options.results)
         written = [options.results / name for name in rendered.contents]
         if options.junit is not None:
             written += write_junit(rendered.reports, options.junit)
-        for path in written:
-            print(path)
-        return PASSED
-    differing = compare_tables(options.results)
-    for line in differing:
+        lines, problems, code = list(map(str, written)), rendered.problems, PASSED
+    for line in lines:
         print(line)
-    return DIFFERS if differing else PASSED
+    for name, problem in problems.items():
+        print(f"harness: {name} could not be judged: {_show(problem)}", file=sys.stderr)
+    return FAILED if problems else code
 
 
 def _gate(options: argparse.Namespace) -> int:

@@ -68,12 +68,14 @@ def verify_results(results: Path, *, experiments: Path | None = None, rounds: in
     """
     known = Evidence(results)
     done = verify_records(results, experiments=experiments, evidence=known)
-    try:
-        differing = compare_tables(results, rounds=rounds, evidence=known)
-    except HarnessError as cause:
-        # A broken record was named already.
-        differing = [] if str(cause) in done.problems else [f"{results}: the tables cannot be made again: {cause}"]
-    return replace(done, problems=(*done.problems, *differing))
+    found = compare_tables(results, rounds=rounds, evidence=known)
+    # A broken record was named already.
+    unmade = [
+        f"{results}: the tables cannot be made again: {problem}"
+        for problem in found.problems.values()
+        if problem not in done.problems
+    ]
+    return replace(done, problems=(*done.problems, *found.differing, *unmade))
 
 
 def verify_records(results: Path, *, experiments: Path | None = None, evidence: Evidence | None = None) -> Verification:

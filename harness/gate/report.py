@@ -1,4 +1,4 @@
-"""The report of a gate: its outcome and all that it rests on, put into the sections that every face shows."""
+"""The report of a gate: its outcome and all that it rests on, put into the sections that every renderer shows."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Health(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Inspection:
     """One thing looked at."""
 
     what: str
@@ -59,7 +59,7 @@ class Finding:
     text: str
 
 
-def examine(*, experiments: Path, constraints: Path, store: Path, results: Path) -> Iterator[Finding]:
+def examine(*, experiments: Path, constraints: Path, store: Path, results: Path) -> Iterator[Inspection]:
     """Look at Python, packages, GPU, hub, token, disk, memory, store and each experiment, in this order.
 
     Args:
@@ -74,29 +74,29 @@ def examine(*, experiments: Path, constraints: Path, store: Path, results: Path)
     version = platform.python_version()
     good = sys.version_info[:2] >= OLDEST_PYTHON
     wanted = ".".join(map(str, OLDEST_PYTHON))
-    yield Finding("Python", Health.GOOD if good else Health.BAD, f"{version}, needs {wanted} or newer")
+    yield Inspection("Python", Health.GOOD if good else Health.BAD, f"{version}, needs {wanted} or newer")
     yield check_packages(constraints)
     yield check_gpus()
     offline = is_offline()
     reachable = not offline and is_hub_reachable()
     said = "HF_HUB_OFFLINE is set" if offline else "reachable" if reachable else "cannot be reached"
-    yield Finding("hub", Health.GOOD if reachable else Health.NOTE, said)
+    yield Inspection("hub", Health.GOOD if reachable else Health.NOTE, said)
     yield check_token()
     free = shutil.disk_usage(_find_existing(store)).free
     memory = psutil.virtual_memory()
-    yield Finding("disk", Health.GOOD, f"{_format(free)} free for {store}")
-    yield Finding("memory", Health.GOOD, f"{_format(memory.total)}, {_format(memory.available)} available")
+    yield Inspection("disk", Health.GOOD, f"{_format(free)} free for {store}")
+    yield Inspection("memory", Health.GOOD, f"{_format(memory.total)}, {_format(memory.available)} available")
     yield check_store(store)
     for manifest in sorted(experiments.glob("*.toml")):
         yield check_experiment(manifest, store=store, results=results, reachable=reachable)
 
 
-def check_packages(constraints: Path) -> Finding:
+def check_packages(constraints: Path) -> Inspection:
     """Compare installed packages with the pinned versions; those that change numbers must match."""
     try:
         pins = dict(PIN.findall(constraints.read_text(encoding="utf-8")))
     except OSError as cause:
-        return Finding("packages", Health.NOTE, f"{constraints}: cannot be read: {cause.strerror or cause}")
+        return Inspection("packages", Health.NOTE, f"{constraints}: cannot be read: {cause.strerror or cause}")
     differing, numeric = [], False
     names = {_normalise(name) for name in PACKAGES}
     for name, pinned in sorted(pins.items()):
@@ -111,47 +111,49 @@ def check_packages(constraints: Path) -> Finding:
             differing.append(f"{name} {found} (pinned: {pinned})")
             numeric = numeric or _normalise(name) in names
     if not differing:
-        return Finding("packages", Health.GOOD, f"as pinned in {constraints}")
+        return Inspection("packages", Health.GOOD, f"as pinned in {constraints}")
     shown = ", ".join(differing[:SHOWN_PACKAGES]) + (", ..." if len(differing) > SHOWN_PACKAGES else "")
     effect = "; values may differ" if numeric else "; none of them changes values"
-    return Finding("packages", Health.BAD if numeric else Health.NOTE, f"{shown}{effect}")
+    return Inspection("packages", Health.BAD if numeric else Health.NOTE, f"{shown}{effect}")
 
 
-def check_gpus() -> Finding:
+def check_gpus() -> Inspection:
     """Say which GPUs the driver lists, and whether torch was built for them."""
     gpus = list_gpus()
     if not gpus:
-        return Finding("GPU", Health.NOTE, "none; experiments run on the CPU, slower")
+        return Inspection("GPU", Health.NOTE, "none; experiments run on the CPU, slower")
     listed = ", ".join(f"{gpu.name}, {_format(gpu.memory_bytes)}, driver {gpu.driver}" for gpu in gpus)
     from harness.models.device import pick_device  # noqa: PLC0415 - loads torch, which only this needs
 
     try:
         usable = pick_device("auto").startswith("cuda")
     except (HarnessError, ImportError, OSError) as cause:
-        return Finding("GPU", Health.BAD, f"{listed}; torch cannot be asked: {cause}")
-    return Finding("GPU", Health.GOOD if usable else Health.BAD, listed if usable else f"{listed}; torch cannot use it")
+        return Inspection("GPU", Health.BAD, f"{listed}; torch cannot be asked: {cause}")
+    return Inspection(
+        "GPU", Health.GOOD if usable else Health.BAD, listed if usable else f"{listed}; torch cannot use it"
+    )
 
 
-def check_token() -> Finding:
+def check_token() -> Inspection:
     """Say whether there is a token for the hub, and never which."""
     from huggingface_hub import get_token  # noqa: PLC0415 - takes a while
 
     present = get_token() is not None
-    return Finding(
+    return Inspection(
         "token", Health.GOOD if present else Health.NOTE, "present" if present else "none (public files only)"
     )
 
 
-def check_store(root: Path) -> Finding:
+def check_store(root: Path) -> Inspection:
     """Say what the store holds and whether something in it wants attention; no output's bytes are read."""
     if not root.is_dir():
-        return Finding("store", Health.NOTE, f"{root}: not there yet; it is made on first use")
+        return Inspection("store", Health.NOTE, f"{root}: not there yet; it is made on first use")
     try:
         items = list_items(Store(root))
     except HarnessError as cause:
-        return Finding("store", Health.BAD, str(cause))
+        return Inspection("store", Health.BAD, str(cause))
     if not os.access(root, os.W_OK):
-        return Finding("store", Health.BAD, f"{root}: cannot be written")
+        return Inspection("store", Health.BAD, f"{root}: cannot be written")
     outputs = [item for item in items if item.kind == "output"]
     broken = [item for item in outputs if item.entry is None]
     text = f"{root}: {len(outputs)} outputs, {_format(sum(item.size_bytes for item in items))} in all"
@@ -159,18 +161,18 @@ def check_store(root: Path) -> Finding:
     if left:
         text += f", of which {_format(sum(item.size_bytes for item in left))} can go (harness store gc)"
     if broken:
-        return Finding("store", Health.BAD, f"{text}; {len(broken)} outputs are broken (harness store verify)")
-    return Finding("store", Health.GOOD, f"{text}; harness store verify checks every byte")
+        return Inspection("store", Health.BAD, f"{text}; {len(broken)} outputs are broken (harness store verify)")
+    return Inspection("store", Health.GOOD, f"{text}; harness store verify checks every byte")
 
 
-def check_experiment(manifest: Path, *, store: Path, results: Path, reachable: bool) -> Finding:
+def check_experiment(manifest: Path, *, store: Path, results: Path, reachable: bool) -> Inspection:
     """Say whether an experiment could run here: its sources, its lock, disk, and the memory that it took elsewhere."""
     name = f"experiment {manifest.stem}"
     try:
         experiment = read_experiment(manifest)
         lock = read_lock(manifest.with_suffix(".lock"), experiment)
     except HarnessError as cause:
-        return Finding(name, Health.BAD, str(cause))
+        return Inspection(name, Health.BAD, str(cause))
     problems = list(_list_obstacles(experiment, manifest.parent, reachable=reachable))
     records = _read_known(results / "records" / experiment.name)
     expected = estimate_needs(experiment, lock, store)
@@ -178,10 +180,10 @@ def check_experiment(manifest: Path, *, store: Path, results: Path, reachable: b
     memory, short_of_memory = _judge_memory(expected, records)
     if problems or short_of_disk or short_of_memory:
         problems += ["too little disk"] * short_of_disk + ["too little memory"] * short_of_memory
-        return Finding(name, Health.BAD, f"cannot run: {'; '.join(problems)}; {disk}; {memory}")
+        return Inspection(name, Health.BAD, f"cannot run: {'; '.join(problems)}; {disk}; {memory}")
     gpu = experiment.published is not None and experiment.published.hardware is not None and not list_gpus()
     slow = f"; published on {experiment.published.hardware}, here on the CPU" if gpu and experiment.published else ""
-    return Finding(name, Health.GOOD, f"can run; {disk}; {memory}{slow}")
+    return Inspection(name, Health.GOOD, f"can run; {disk}; {memory}{slow}")
 
 
 def _list_obstacles(experiment: Experiment, base: Path, *, reachable: bool) -> Iterator[str]:

@@ -36,7 +36,7 @@ class Table:
         rows: the cells.
         title: what the table is of, where the section's heading does not say it.
         mark: a reservation that holds for the whole table and is shown with it, as "rebuilt data".
-        spare: names of columns that a narrow face may leave out, the first to go first.
+        spare: names of columns that a narrow output may leave out, the first to go first.
     """
 
     columns: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The report of an experiment: its records and their verdicts put into the sections that every face shows."""
+"""The report of an experiment: its records and their verdicts put into the sections that every renderer shows."""
 
 from __future__ import annotations
 
@@ -100,11 +100,20 @@ def find_experiment(records: Sequence[Record]) -> Experiment:
     names = sorted({record.trial.experiment for record in records})
     if len(names) > 1:
         raise RecordError(f"records of several experiments: {', '.join(names)}")
+    # The newest record tells the recipe: where a manifest was edited and run for one seed, the others are outdated.
+    newest = max(records, key=lambda record: record.created).experiment
+    same = [record for record in records if _agree(record.experiment, newest)]
     # Each record holds the manifest narrowed to what was run then; the fullest one knows every model and claim.
     return max(
-        (record.experiment for record in sorted(records, key=lambda record: record.created, reverse=True)),
+        (record.experiment for record in sorted(same, key=lambda record: record.created, reverse=True)),
         key=lambda found: (len(found.models), len(found.seeds)),
     )
+
+
+def _agree(one: Experiment, other: Experiment) -> bool:
+    """Say whether two manifests have the same data and, where both name a recipe, the same recipe."""
+    shared = one.recipes.keys() & other.recipes.keys()
+    return one.data == other.data and all(one.recipes[name] == other.recipes[name] for name in shared)
 
 
 def _list_trials(records: Sequence[Record]) -> list[Case]:

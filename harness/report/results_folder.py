@@ -18,6 +18,7 @@ from harness.records.history import read_history
 from harness.records.record import Record, read_records
 from harness.report.document import Report
 from harness.report.experiment import build_report
+from harness.report.failure import build_failure_report
 from harness.report.html import render_html
 from harness.report.junit import render_junit
 from harness.report.markdown import escape, name_picture, render_markdown
@@ -31,7 +32,7 @@ SHOWN_DIFFERENCE, SHOWN_BEFORE = 120, 40
 
 
 @dataclass(frozen=True)
-class Entry:
+class ReportedExperiment:
     """One experiment's records and the report on them."""
 
     records: tuple[Record, ...]
@@ -40,16 +41,32 @@ class Entry:
 
 @dataclass(frozen=True)
 class Rendered:
-    """Everything generated for a results folder: reports by experiment, contents by path below the folder."""
+    """Everything generated for a results folder.
+
+    Attributes:
+        reports: by experiment; where it could not be judged, the report says so.
+        contents: by path below the folder.
+        problems: by experiment, why it could not be judged. Every experiment's problems are its own.
+    """
 
     reports: dict[str, Report]
     contents: dict[str, str]
+    problems: dict[str, str]
+
+
+@dataclass(frozen=True)
+class TableComparison:
+    """What the files on disk would be changed by, a line per file, and by experiment why it could not be judged."""
+
+    differing: tuple[str, ...]
+    problems: dict[str, str]
 
 
 def write_tables(results: Path, *, rounds: int = ROUNDS) -> Rendered:
     """Write table, page and pictures for every experiment that has records, and the index.
 
-    Pictures that no report has any more are deleted.
+    Pictures that no report has any more are deleted. An experiment whose records or evidence are broken keeps no other
+    from its tables, and gets a table and a page that say what is wrong, in place of older ones.
 
     Args:
         results: the folder that has ``records/EXPERIMENT/*.json``, and ``reference/EXPERIMENT/history.json`` where
@@ -60,7 +77,7 @@ def write_tables(results: Path, *, rounds: int = ROUNDS) -> Rendered:
         What was written.
 
     Raises:
-        HarnessError: a record or its evidence is broken, or the disk refuses.
+        RecordError: the disk refuses.
     """
     rendered = render_results(results, rounds=rounds)
     try:
@@ -73,14 +90,13 @@ def write_tables(results: Path, *, rounds: int = ROUNDS) -> Rendered:
     return rendered
 
 
-def compare_tables(results: Path, *, rounds: int = ROUNDS, evidence: Evidence | None = None) -> list[str]:
-    """Return what the files on disk would be changed by, one line per file; empty where they are up to date.
-
-    Raises:
-        HarnessError: a record or its evidence is broken.
-    """
+def compare_tables(results: Path, *, rounds: int = ROUNDS, evidence: Evidence | None = None) -> TableComparison:
+    """Hold the files on disk against what the records say, except those of an experiment that cannot be judged."""
     differing = []
-    contents = render_results(results, rounds=rounds, evidence=evidence).contents
+    rendered = render_results(results, rounds=rounds, evidence=evidence)
+    contents = {
+        name: content for name, content in rendered.contents.items() if Path(name).stem not in rendered.problems
+    }
     for name, content in contents.items():
         path = results / name
         found = path.read_bytes() if path.is_file() else None
@@ -96,8 +112,12 @@ def compare_tables(results: Path, *, rounds: int = ROUNDS, evidence: Evidence | 
             same = next((at for at, pair in enumerate(zip_longest(old or "", new or "")) if pair[0] != pair[1]), 0)
             start = max(0, same - SHOWN_BEFORE)
             differing.append(f"{path}:{number}: reads {_cut(old, start)}, the records say {_cut(new, start)}")
-    differing += [f"{path}: no report has this picture" for path in _list_stale(results, contents)]
-    return differing
+    differing += [
+        f"{path}: no report has this picture"
+        for path in _list_stale(results, contents)
+        if not path.name.startswith(tuple(f"{name}-" for name in rendered.problems))
+    ]
+    return TableComparison(tuple(differing), rendered.problems)
 
 
 def write_junit(reports: Mapping[str, Report], folder: Path) -> list[Path]:
@@ -124,39 +144,46 @@ def render_results(results: Path, *, rounds: int = ROUNDS, evidence: Evidence | 
         results: see `write_tables`.
         rounds: sign patterns of the randomization test.
         evidence: what was read of the folder already; None reads it anew.
-
-    Raises:
-        HarnessError: a record or its evidence is broken.
     """
-    entries: dict[str, Entry] = {}
+    entries: dict[str, ReportedExperiment] = {}
+    reports: dict[str, Report] = {}
+    problems: dict[str, str] = {}
     evidence = evidence or Evidence(results)
     for folder in sorted(path for path in (results / "records").glob("*") if path.is_dir()):
-        records = read_records(folder)
-        if records:
-            past = read_history(results / REFERENCE / folder.name).snapshots
-            entries[folder.name] = Entry(records, build_report(records, evidence=evidence, history=past, rounds=rounds))
+        name = folder.name
+        try:
+            records = read_records(folder)
+            if not records:
+                continue
+            past = read_history(results / REFERENCE / name).snapshots
+            report = build_report(records, evidence=evidence, history=past, rounds=rounds)
+            if report.name != name:
+                raise RecordError(f"{folder}: holds records of {report.name!r}")  # noqa: TRY301 - one more of its faults
+            entries[name] = ReportedExperiment(records, report)
+        except Exception as cause:  # noqa: BLE001 - also of what nobody foresaw: the other experiments have their tables
+            report = build_failure_report(name, f"{name}: the records could not be judged", cause)
+            problems[name] = report.findings[0].text
+        reports[name] = report
     files = {}
-    for name, entry in entries.items():
-        if entry.report.name != name:
-            raise RecordError(f"{results / 'records' / name}: holds records of {entry.report.name!r}")
-        drawn = {picture.name: draw_picture(picture) for picture in entry.report.pictures}
-        files[f"{name}.md"] = render_markdown(entry.report) + FOOTER
-        files[f"{name}.html"] = render_html(entry.report, drawn)
-        for picture in entry.report.pictures:
+    for name, report in reports.items():
+        drawn = {picture.name: draw_picture(picture) for picture in report.pictures}
+        files[f"{name}.md"] = render_markdown(report) + FOOTER
+        files[f"{name}.html"] = render_html(report, drawn)
+        for picture in report.pictures:
             files[f"{PICTURES}/{name_picture(name, picture)}"] = drawn[picture.name]
-    files[INDEX_FILE] = _render_index(entries)
+    files[INDEX_FILE] = _render_index(entries, problems)
     files[SUMS_FILE] = render_sums(results)
-    return Rendered({name: entry.report for name, entry in entries.items()}, files)
+    return Rendered(reports, files, problems)
 
 
-def _render_index(entries: Mapping[str, Entry]) -> str:
-    rows = []
+def _render_index(entries: Mapping[str, ReportedExperiment], problems: Mapping[str, str]) -> str:
+    rows = [(_link(name), "could not be judged", "", "", "", "", "") for name in problems]
     for name, entry in entries.items():
         experiment = entry.records[0].experiment
         origins = "; ".join(sorted({source.origin for record in entry.records for source in record.sources.values()}))
         rows.append(
             (
-                f"[{escape(name)}]({name}.md) ([page]({name}.html))",
+                _link(name),
                 escape(experiment.published.not_comparable or "") if experiment.published else "",
                 experiment.evaluation.primary,
                 _show_mean(entry, "baseline"),
@@ -167,18 +194,23 @@ def _render_index(entries: Mapping[str, Entry]) -> str:
         )
     columns = ("experiment", "mark", "measure", "before", "after", "verdicts", "sources")
     align = ("left", "left", "left", "right", "right", "left", "left")
+    rows.sort()
     table = tabulate(rows, headers=columns, tablefmt="pipe", disable_numparse=True, colalign=align if rows else None)
     return f"# Results\n\nAfter fine-tuning: mean over seeds, per model.\n\n{table}\n{FOOTER}"
 
 
-def _show_verdicts(entry: Entry) -> str:
+def _link(name: str) -> str:
+    return f"[{escape(name)}]({name}.md) ([page]({name}.html))"
+
+
+def _show_verdicts(entry: ReportedExperiment) -> str:
     """Show how many of each verdict; in parentheses where the data are not the published ones."""
     published = entry.records[0].experiment.published
     verdicts = escape(entry.report.verdicts)
     return f"({verdicts})" if verdicts and published is not None and published.not_comparable else verdicts
 
 
-def _show_mean(entry: Entry, variant: Variant) -> str:
+def _show_mean(entry: ReportedExperiment, variant: Variant) -> str:
     """Show the primary measure's mean over seeds, for each model that has records."""
     primary = entry.records[0].experiment.evaluation.primary
     values: dict[str, list[float]] = {}

@@ -223,6 +223,33 @@ def test_what_was_done_once_is_not_done_again(shared: Workshop, second: Ended) -
         }
 
 
+def test_a_broken_record_of_another_experiment_is_named_and_these_tables_are_written(
+    shared: Workshop, second: Ended
+) -> None:
+    del second
+    broken = shared.folder / "neighbour" / "records" / "other" / "x.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{", encoding="utf-8")
+    ended = shared.run("neighbour", shared.folder / "manifest" / "tiny.toml", "--models=small", "--precision=fp32")
+    assert ended.code == 2, ended.said
+    assert f"could not be made: {broken}" in ended.said
+    table = shared.folder / "neighbour" / "tiny.md"
+    assert f"tables: {table}" in ended.said
+    assert "In short" in table.read_text(encoding="utf-8")
+
+
+def test_records_of_an_edited_recipe_are_outdated_and_no_old_table_is_named(shared: Workshop, first: Ended) -> None:
+    assert first.code == 0
+    shutil.copytree(shared.folder / "first", shared.folder / "edited")
+    manifest = shared.make_manifest("longer", num_train_epochs="2")
+    ended = shared.run("edited", manifest, "--models=small", "--seeds=0,", "--precision=fp32")
+    assert ended.code == 2, ended.said
+    assert "tiny/small/finetuned/seed=1: recorded under another recipe" in ended.said
+    assert "seed=0: recorded under" not in ended.said
+    assert "tables:" not in ended.said
+    assert "could not be judged" in (shared.folder / "edited" / "tiny.md").read_text(encoding="utf-8")
+
+
 def test_data_from_a_folder_named_on_the_command_line_are_the_same_data(shared: Workshop, first: Ended) -> None:
     assert first.code == 0
     manifest = shared.make_manifest("moved")

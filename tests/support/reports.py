@@ -1,4 +1,4 @@
-"""Reports made by hand for the tests of their faces: one plain, one from somebody who means harm."""
+"""Reports made by hand for the tests of the renderers: one plain, one from somebody who means harm."""
 
 from __future__ import annotations
 

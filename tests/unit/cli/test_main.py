@@ -130,4 +130,4 @@ def test_a_broken_record_is_named_not_left_out(results: Path, capsys: pytest.Cap
     path.write_text(json.dumps({**data, "vlues": {}}), encoding="utf-8")
     assert main(["report", str(results)]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said == f"harness: RecordError: {path}: unknown key 'vlues'; did you mean 'values'?"
+    assert said == f"harness: tiny could not be judged: {path}: unknown key 'vlues'; did you mean 'values'?"

@@ -1,4 +1,4 @@
-"""The gate's report: what every face shows of it, also where names are a stranger's and too many."""
+"""The gate's report: what every renderer shows of it, also where names are a stranger's and too many."""
 
 from __future__ import annotations
 

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from harness.pipeline import doctor
-from harness.pipeline.doctor import Finding, Health, check_experiment, check_packages, check_store, check_token, examine
+from harness.pipeline.doctor import (
+    Health,
+    Inspection,
+    check_experiment,
+    check_packages,
+    check_store,
+    check_token,
+    examine,
+)
 from harness.pipeline.store import Cost, Store
 from tests.support.evidence import make_results
 from tests.support.records import MANIFESTS, read_manifest
@@ -26,7 +34,7 @@ def test_pinned_package_of_another_version_that_changes_values_is_bad(tmp_path: 
     pins.write_text(f"# pins\nnumpy=={np.__version__}\n", encoding="utf-8")
     assert check_packages(pins).health is Health.GOOD
     pins.write_text("numpy==1.0\n", encoding="utf-8")
-    assert check_packages(pins) == Finding(
+    assert check_packages(pins) == Inspection(
         "packages", Health.BAD, f"numpy {np.__version__} (pinned: 1.0); values may differ"
     )
 
@@ -54,7 +62,7 @@ def test_missing_constraints_are_noted(tmp_path: Path) -> None:
 def test_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_canary_of_the_doctor")
     found = check_token()
-    assert found == Finding("token", Health.GOOD, "present")
+    assert found == Inspection("token", Health.GOOD, "present")
 
 
 def test_missing_token_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,4 +141,4 @@ def test_everything_is_looked_at_without_the_network(tmp_path: Path, monkeypatch
     names = [finding.what for finding in findings]
     assert names[:8] == ["Python", "packages", "GPU", "hub", "token", "disk", "memory", "store"]
     assert {"experiment bioasq", "experiment bioasq-rebuilt", "experiment hpo", "experiment hpo-small"} <= set(names)
-    assert Finding("hub", Health.NOTE, "HF_HUB_OFFLINE is set") in findings
+    assert Inspection("hub", Health.NOTE, "HF_HUB_OFFLINE is set") in findings
