@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -16,12 +16,13 @@ from harness.experiment.manifest import Variant
 from harness.records.artifacts import Evidence
 from harness.records.history import read_history
 from harness.records.record import Record, read_records
-from harness.report.document import Report
+from harness.report.document import Picture, Report
 from harness.report.experiment import build_report
 from harness.report.failure import build_failure_report
 from harness.report.html import render_html
 from harness.report.junit import render_junit
 from harness.report.markdown import escape, name_picture, render_markdown
+from harness.report.picture_cache import PictureCache
 from harness.report.svg import draw_picture
 
 INDEX_FILE = "README.md"
@@ -79,12 +80,14 @@ def write_tables(results: Path, *, rounds: int = ROUNDS) -> Rendered:
     Raises:
         RecordError: the disk refuses.
     """
-    rendered = render_results(results, rounds=rounds)
+    cache = PictureCache(results / PICTURES)
+    rendered = render_results(results, rounds=rounds, draw=cache.draw)
     try:
         for name, content in rendered.contents.items():
             write_atomically(results / name, content.encode())
         for path in _list_stale(results, rendered.contents):
             path.unlink()
+        cache.save()
     except OSError as cause:
         raise RecordError(f"{results}: cannot be written: {cause.strerror or cause}") from cause
     return rendered
@@ -137,13 +140,25 @@ def write_junit(reports: Mapping[str, Report], folder: Path) -> list[Path]:
     return written
 
 
-def render_results(results: Path, *, rounds: int = ROUNDS, evidence: Evidence | None = None) -> Rendered:
+def _draw_anew(file: str, picture: Picture) -> str:
+    del file
+    return draw_picture(picture)
+
+
+def render_results(
+    results: Path,
+    *,
+    rounds: int = ROUNDS,
+    evidence: Evidence | None = None,
+    draw: Callable[[str, Picture], str] = _draw_anew,
+) -> Rendered:
     """Make everything that is generated for a results folder, writing nothing.
 
     Args:
         results: see `write_tables`.
         rounds: sign patterns of the randomization test.
         evidence: what was read of the folder already; None reads it anew.
+        draw: makes the SVG of a picture, told the name of its file.
     """
     entries: dict[str, ReportedExperiment] = {}
     reports: dict[str, Report] = {}
@@ -166,7 +181,7 @@ def render_results(results: Path, *, rounds: int = ROUNDS, evidence: Evidence | 
         reports[name] = report
     files = {}
     for name, report in reports.items():
-        drawn = {picture.name: draw_picture(picture) for picture in report.pictures}
+        drawn = {picture.name: draw(name_picture(name, picture), picture) for picture in report.pictures}
         files[f"{name}.md"] = render_markdown(report) + FOOTER
         files[f"{name}.html"] = render_html(report, drawn)
         for picture in report.pictures:

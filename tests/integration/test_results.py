@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -250,3 +251,17 @@ def test_a_recipe_edited_for_one_seed_names_the_older_records_not_the_new_one() 
             RecordError, match=r"seed=1: recorded under another recipe than the manifest's: run it again"
         ):
             build_report(records)
+
+
+def test_a_check_draws_anew_whatever_the_note_of_drawn_pictures_says(small: Path) -> None:
+    write_tables(small, rounds=ROUNDS)
+    picture = next((small / "pictures").glob("*.svg"))
+    note = small / "pictures" / ".drawn.json"
+    old = hashlib.sha256(picture.read_bytes()).hexdigest()
+    picture.write_text(picture.read_text(encoding="utf-8").replace("0", "9", 1), encoding="utf-8")
+    new = hashlib.sha256(picture.read_bytes()).hexdigest()
+    text = note.read_text(encoding="utf-8")
+    assert old in text
+    note.write_text(text.replace(old, new), encoding="utf-8")
+    (said,) = compare_tables(small, rounds=ROUNDS).differing
+    assert said.startswith(f"{picture}:")
