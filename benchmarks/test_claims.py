@@ -18,9 +18,9 @@ ROUNDS = 100
 
 
 def test_claims(cell: tuple[str, Variant], selected: Selected, stored_records: list[Record]) -> None:
-    """What is different, differs or is not reproduced fails; what is inconclusive is said at the end of the session.
+    """What is different, differs or is not reproduced fails; what is compatible is said at the end of the session.
 
-    Claims of data marked as not comparable are shown there too, and never asserted.
+    On other queries than the published ones nothing is asserted.
     """
     model, variant = cell
     experiment = selected.experiment
@@ -32,14 +32,14 @@ def test_claims(cell: tuple[str, Variant], selected: Selected, stored_records: l
     ]
     if not problems:
         try:
-            judgement = judge(experiment, stored_records, rounds=ROUNDS)
+            judged = judge(experiment, stored_records, rounds=ROUNDS)
             disputes = find_disputes(experiment, find_repeats(stored_records, experiment.evaluation.measures))
         except HarnessError as error:
             problems.append(f"{type(error).__name__}: {error}")
         else:
             problems += [
                 f"{finding.title}: {finding.sentence}"
-                for finding in list_findings(judgement, disputes, most=None)
+                for finding in list_findings(judged, disputes, most=None)
                 if finding.level == "error" and finding.cell == name_cell(model, variant)
             ]
     if problems:

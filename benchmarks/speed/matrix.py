@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.workbench import EXPERIMENTS, REBUILT, Workbench, find_manifest, find_model, run_module
-from harness.analysis.equivalence import classify
+from harness.analysis.equivalence import EQUIVALENCE_LEVEL
+from harness.analysis.seeds import mean_interval
 from harness.experiment.lock import format_lock, list_sources
 from harness.experiment.manifest import read_experiment
 from harness.records.record import read_records
@@ -63,15 +64,16 @@ def measure_matrix(models: Sequence[str], bench: Workbench, *, seeds: int, pairs
         ours = [one.values[primary] for one in sorted(tuned, key=lambda one: one.trial.seed or 0)]
         theirs = [result["values_after"][primary] for result in plain[name]]
         # By seed, so that what a seed decides for both is no difference.
-        outcome = classify([one - other for one, other in zip(ours, theirs, strict=True)], 0.0, 0.0, margin)
+        differences = [one - other for one, other in zip(ours, theirs, strict=True)]
+        interval = mean_interval(differences, EQUIVALENCE_LEVEL) if len(differences) > 1 else None
+        inside = interval is not None and -margin <= interval.low and interval.high <= margin
         rows.append(
             {
                 "model": name,
                 "plain": theirs,
                 "harness": ours,
-                "verdict": outcome.verdict,
-                "reason": outcome.reason,
-                "interval": None if outcome.interval is None else [outcome.interval.low, outcome.interval.high],
+                "verdict": "reproduced" if inside else "open",
+                "interval": None if interval is None else [interval.low, interval.high],
                 "precision": sorted({one.training.precision for one in tuned if one.training}),
                 "training_peak_memory_bytes": max(one.stages["train"].peak_memory_bytes for one in tuned),
                 "plain_peak_memory_bytes": max(result["peak_memory_bytes"] for result in plain[name]),

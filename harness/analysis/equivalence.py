@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from harness.analysis.seeds import ROUNDING, Interval, mean_interval, summarize, t_quantile
+from harness.analysis.seeds import ROUNDING, Interval, t_quantile
+from harness.analysis.spread import PRIOR_DEGREES, Spread, pool_spread
 from harness.errors import StatisticsError
 
-SAME = 0.0005  # half of the third decimal: what other kernels, orders of summation and libraries move
-CLOSE = 0.001
 EQUIVALENCE_LEVEL = 0.90  # two one-sided tests of 5 % each are one interval of 90 %
-CONSISTENCY_LEVEL = 0.95
-POWER = 0.80
-MOST_FURTHER_SEEDS = 1000
-NODES = 64
+TEST_LEVEL = 0.95
+DENIAL_LEVEL = 0.995
+NORMAL_QUANTILE = 1.6448536269514722  # of 95 %: that of t for ever more seeds
+
+Array: TypeAlias = NDArray[np.float64]
 
 
 class Agreement(StrEnum):
-    """How an untrained model's value stands to the published one."""
+    """How an untrained model's value compares with the published one, the best first."""
 
     SAME = "same"
     CLOSE = "close"
@@ -31,199 +31,178 @@ class Agreement(StrEnum):
 
 
 class Verdict(StrEnum):
-    """How a trained model's values stand to the published one."""
+    """How a trained model's values compare with the published one."""
 
     REPRODUCED = "reproduced"
     EXCEEDS = "exceeds"
-    INCONCLUSIVE = "inconclusive"
-    DIFFERS = "differs"
     NOT_REPRODUCED = "not reproduced"
+    COMPATIBLE = "compatible"
+    DIFFERS = "differs"
+    UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """A verdict and what it rests on; ``sd`` and ``interval`` (90 %, of the mean) are None for one seed."""
+class PublishedValue:
+    """A printed value: y, half its last digit h, and the number m of seeds that it is the mean of."""
+
+    value: float
+    half_digit: float = 0.0
+    seeds: int = 1
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.value) and 0 <= self.half_digit < math.inf and self.seeds >= 1):
+            raise StatisticsError(
+                "a published value is finite, with half a digit of 0 or more and 1 seed or more, "
+                f"found {self.value!r}, {self.half_digit!r}, {self.seeds!r}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimOutcome:
+    """A verdict and what it rests on.
+
+    Attributes:
+        verdict: the first rule of `decide` that applies.
+        mean: of our seeds.
+        count: of our seeds.
+        spread: between seeds; None for one seed.
+        interval: 90 %, of ours minus published with the noise of both sides; None for one seed.
+        published: the printed value.
+        margin: D.
+        establishable: whether any number of our seeds could establish that the means are within D of each other.
+        reason: in words.
+    """
 
     verdict: Verdict
     mean: float
-    sd: float | None
     count: int
+    spread: Spread | None
     interval: Interval | None
-    published: float
-    half_digit: float
+    published: PublishedValue
     margin: float
+    establishable: bool
     reason: str
 
 
-def judge_agreement(ours: float, published: float, half_digit: float) -> Agreement:
+def judge_agreement(ours: float, published: float, half_digit: float, step: float) -> Agreement:
     """Compare a value without chance in it with a printed one.
 
-    Same: |ours - published| <= max(``half_digit``, 0.0005). Close: <= 0.001. Else different.
+    Same: abs(ours - published) <= h + g/4. Close: <= h + 2 g. Else different. g is the smallest step of the measure
+    (see `smallest_step`). The factors were chosen on 16 faults of a small model: 16-bit weights are the same, bf16
+    arithmetic is close, a shorter maximal length, other pooling and a wrong prefix are different.
 
     Raises:
-        StatisticsError: a number is not finite, or ``half_digit`` is negative.
+        StatisticsError: a number is not finite, ``half_digit`` is negative or ``step`` is not positive.
     """
-    if not (math.isfinite(ours) and math.isfinite(published) and math.isfinite(half_digit)) or half_digit < 0:
+    if not (math.isfinite(ours) and math.isfinite(published) and 0 <= half_digit < math.inf and 0 < step < math.inf):
         raise StatisticsError(
-            f"agreement needs finite values and half_digit >= 0, found {ours!r}, {published!r}, {half_digit!r}"
+            "agreement needs finite values, half_digit >= 0 and a step > 0, "
+            f"found {ours!r}, {published!r}, {half_digit!r}, {step!r}"
         )
     distance = abs(ours - published)
-    if distance <= max(half_digit, SAME) + ROUNDING:
+    if distance <= half_digit + step / 4 + ROUNDING:
         return Agreement.SAME
-    return Agreement.CLOSE if distance <= CLOSE + ROUNDING else Agreement.DIFFERENT
+    return Agreement.CLOSE if distance <= half_digit + 2 * step + ROUNDING else Agreement.DIFFERENT
 
 
-def classify(values: Sequence[float], published: float, half_digit: float, margin: float) -> Outcome:
-    """Judge our seeds' values against one published value y.
+def decide(
+    difference: ArrayLike, variance: ArrayLike, seeds: int, *, published: PublishedValue, margin: float
+) -> NDArray[np.str_]:
+    """Return the verdict for each pair of difference and variance.
 
-    In this order, with mean, s and n of our seeds, D = ``margin`` and h = ``half_digit``:
+    With m seeds behind the printed value y, h half its last digit, D the margin, delta = abs(y - mean), se = s sqrt(1/n
+    + 1/m) and t of d0 + n - 1 degrees of freedom, the first that applies:
 
-    1. the 90 % t interval of the mean lies inside y ± D: reproduced (two one-sided tests, Schuirmann 1987);
-    2. |y - mean| <= t(0.975, n-1) s √(1 + 1/n) + h, so y may be one more seed of ours: inconclusive;
-    3. the interval is wholly above y + D: exceeds; wholly below y - D: not reproduced;
-    4. else y is no seed of ours, but whether the means are further apart than D is open: differs.
-
-    One seed has no variance, so its verdict is inconclusive however near or far it is. Seeds that all agree to
-    the last bit (s = 0) have an interval of width zero and go the same way.
-
-    Raises:
-        StatisticsError: no value, a number that is not finite, ``margin`` <= 0 or ``half_digit`` < 0.
-    """
-    if not (math.isfinite(published) and 0 < margin < math.inf and 0 <= half_digit < math.inf):
-        raise StatisticsError(
-            "a verdict needs a finite published value, margin > 0 and half_digit >= 0, "
-            f"found {published!r}, {margin!r}, {half_digit!r}"
-        )
-    summary = summarize(values)
-    interval = None if summary.sd is None else mean_interval(values, EQUIVALENCE_LEVEL)
-
-    def outcome(verdict: Verdict, reason: str) -> Outcome:
-        return Outcome(
-            verdict, summary.mean, summary.sd, summary.count, interval, published, half_digit, margin, reason
-        )
-
-    if summary.sd is None or interval is None:
-        return outcome(Verdict.INCONCLUSIVE, "one seed: the variance between seeds is unknown")
-    if interval.low >= published - margin and interval.high <= published + margin:
-        return outcome(Verdict.REPRODUCED, f"the 90% interval lies within ±{margin:g} of the published value")
-    distance = abs(published - summary.mean)
-    if distance <= _consistency_factor(summary.count) * summary.sd + half_digit:
-        return outcome(Verdict.INCONCLUSIVE, f"may be one of our seeds, yet ±{margin:g} is not established")
-    if interval.low > published + margin:
-        return outcome(Verdict.EXCEEDS, f"the 90% interval lies above published + {margin:g}")
-    if interval.high < published - margin:
-        return outcome(Verdict.NOT_REPRODUCED, f"the 90% interval lies below published - {margin:g}")
-    return outcome(Verdict.DIFFERS, f"not one of our seeds' values, yet the interval reaches into ±{margin:g}")
-
-
-def plan_further_seeds(
-    count: int,
-    difference: float,
-    sd: float,
-    *,
-    margin: float,
-    half_digit: float = 0.0,
-    power: float = POWER,
-    most: int = MOST_FURTHER_SEEDS,
-) -> int | None:
-    """Return the fewest further seeds that leave the verdict other than inconclusive with probability ``power``.
-
-    Assumes that the true difference (mean - published) and spread are those measured; as in any such plan they
-    are themselves estimates, from few seeds rough ones. The power is that of all seeds together, drawn anew:
-    keeping the ``count`` at hand, which sit at their own mean, can only make the end less uncertain.
+    1. *reproduced*: delta + h + t(.95) se <= D, two one-sided tests (Schuirmann 1987) with the noise of both draws;
+    2. *not reproduced* (below) or *exceeds* (above): delta - h > max(D + t(.95) se, t(.995) se);
+    3. *compatible*: delta - h <= t(.995) se, so y may be one more draw of ours (Hahn & Meeker 1991, section 4.7);
+    4. *differs*: else.
 
     Args:
-        count: seeds at hand.
-        difference: mean of ours minus the published value.
-        sd: standard deviation between seeds.
-        margin: the equivalence margin D.
-        half_digit: half the last printed digit of the published value.
-        power: wanted probability of a decision.
-        most: the largest number of further seeds considered.
+        difference: mean of our seeds minus the printed value, shape (cases,).
+        variance: s² of `moderate`, shape (cases,).
+        seeds: n, of ours.
+        published: m and h; its value is in ``difference`` already.
+        margin: D.
 
     Returns:
-        The number of further seeds, or None if even ``most`` do not suffice: the mean sits at the margin, or
-        beyond it yet within the spread of single seeds, of which the published value is one.
+        Values of `Verdict`, shape (cases,).
     """
-    start = count + 1
-    while start <= count + most:
-        # In blocks of growing size: the common answers are small, and each size costs NODES quantiles.
-        totals = np.arange(start, min(count + most, 2 * start + 16) + 1)
-        enough = np.flatnonzero(decision_power(totals, difference, sd, margin=margin, half_digit=half_digit) >= power)
-        if len(enough):
-            return int(totals[enough[0]]) - count
-        start = int(totals[-1]) + 1
-    return None
+    signed = np.asarray(difference, dtype=np.float64)
+    delta = np.abs(signed)
+    error = np.sqrt(np.asarray(variance) * (1 / seeds + 1 / published.seeds))
+    degrees = PRIOR_DEGREES + seeds - 1
+    one_sided, denial = t_quantile(TEST_LEVEL, degrees) * error, t_quantile(DENIAL_LEVEL, degrees) * error
+    beyond = delta - published.half_digit > np.maximum(margin + one_sided, denial)
+    return np.asarray(
+        np.select(
+            [
+                delta + published.half_digit + one_sided <= margin + ROUNDING,
+                beyond & (signed < 0),
+                beyond,
+                delta - published.half_digit <= denial,
+            ],
+            [Verdict.REPRODUCED, Verdict.NOT_REPRODUCED, Verdict.EXCEEDS, Verdict.COMPATIBLE],
+            Verdict.DIFFERS,
+        )
+    )
 
 
-def decision_power(
-    counts: Sequence[int] | NDArray[np.int64],
-    difference: float,
-    sd: float,
-    *,
-    margin: float,
-    half_digit: float = 0.0,
-) -> NDArray[np.float64]:
-    """Return the probability of a verdict other than inconclusive, for each number of seeds.
+def classify(values: ArrayLike, published: PublishedValue, *, margin: float, step: float) -> ClaimOutcome:
+    """Judge our seeds' values against one published value; see `decide` for the rules.
 
-    Given the sample's standard deviation S the mean is normal, so the probability of a mean inside the region of
-    equivalence (±(D - t S/√n)) or outside the one of consistency (±(t' S √(1 + 1/n) + h)) is a difference of
-    normal distribution functions; it is then integrated over S, whose (n-1) S²/σ² is χ² with n - 1 degrees of
-    freedom. This is the exact power of the two one-sided tests (Phillips 1990; Julious 2004, section 5), with the
-    region of inconsistency added and Owen's integral done by Gauss-Legendre over the quantiles of S.
+    One seed shows no spread, so its verdict is *undecided* however near or far it is.
 
     Args:
-        counts: numbers of seeds, each 2 or more, shape (k,).
-        difference: true mean minus the published value.
-        sd: true standard deviation between seeds.
-        margin: the equivalence margin D.
-        half_digit: half the last printed digit of the published value.
-
-    Returns:
-        Probabilities, shape (k,).
+        values: per query, shape (seeds, queries).
+        published: the printed value.
+        margin: D, the difference of means that does not matter.
+        step: g, the smallest step of the measure.
 
     Raises:
-        StatisticsError: a count below 2 or a negative ``sd``.
+        StatisticsError: no value, a number that is not finite, or ``margin`` <= 0.
     """
-    equivalent, inconsistent = _decision_parts(np.asarray(counts), difference, sd, margin, half_digit)
-    return equivalent + inconsistent
+    if not 0 < margin < math.inf:
+        raise StatisticsError(f"a verdict needs a margin > 0, found {margin!r}")
+    table = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    if not table.size or not np.isfinite(table).all():
+        raise StatisticsError("a verdict needs finite values of at least one query")
+    count, mean = len(table), float(table.mean())
+    if count == 1:
+        reason = "one seed: the spread between seeds is unknown"
+        return ClaimOutcome(Verdict.UNDECIDED, mean, count, None, None, published, margin, True, reason)
+    spread = pool_spread([table], step)
+    difference = mean - published.value
+    verdict = Verdict(decide([difference], [spread.sd**2], count, published=published, margin=margin).item())
+    half = t_quantile(TEST_LEVEL, spread.degrees) * spread.sd * math.sqrt(1 / count + 1 / published.seeds)
+    interval = Interval(difference - half, difference + half, EQUIVALENCE_LEVEL)
+    possible = can_establish(spread.sd, published, margin)
+    return ClaimOutcome(
+        verdict,
+        mean,
+        count,
+        spread,
+        interval,
+        published,
+        margin,
+        possible,
+        _word_reason(verdict, margin, published, possible=possible),
+    )
 
 
-def equivalence_power(
-    counts: Sequence[int] | NDArray[np.int64], difference: float, sd: float, *, margin: float
-) -> NDArray[np.float64]:
-    """Return the probability of the verdict *reproduced*, for each number of seeds; see `decision_power`."""
-    equivalent, _ = _decision_parts(np.asarray(counts), difference, sd, margin, 0.0)
-    return equivalent
+def can_establish(sd: float, published: PublishedValue, margin: float) -> bool:
+    """Say whether ever more seeds of ours could establish it: 1.645 s / sqrt(m) + h <= D, the limit of `decide`."""
+    return NORMAL_QUANTILE * sd / math.sqrt(published.seeds) + published.half_digit <= margin
 
 
-def _decision_parts(
-    counts: NDArray[np.int64], difference: float, sd: float, margin: float, half_digit: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the probabilities of *equivalent* and of *not equivalent and not consistent*."""
-    from scipy.special import gammaincinv, ndtr, stdtrit  # noqa: PLC0415 - start-up time
-
-    if np.any(counts < 2) or sd < 0:  # noqa: PLR2004 - no variance from one seed
-        raise StatisticsError(f"power needs counts of 2 or more and sd >= 0, found {counts.min()} and {sd!r}")
-    if sd == 0:
-        same = np.full(len(counts), float(abs(difference) <= margin))
-        return same, (1.0 - same) * float(abs(difference) > half_digit)
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
-    size = counts[:, None].astype(np.float64)
-    degrees = size - 1
-    spread = sd * np.sqrt(2 * gammaincinv(degrees / 2, (nodes + 1) / 2) / degrees)
-    error = sd / np.sqrt(size)
-    inner = margin - stdtrit(degrees, (1 + EQUIVALENCE_LEVEL) / 2) * spread / np.sqrt(size)
-    inner = np.maximum(inner, 0.0)
-    outer = stdtrit(degrees, (1 + CONSISTENCY_LEVEL) / 2) * spread * np.sqrt(1 + 1 / size) + half_digit
-    outer = np.maximum(outer, inner)
-
-    def within(half: NDArray[np.float64]) -> NDArray[np.float64]:
-        inside = ndtr((half - difference) / error) - ndtr((-half - difference) / error)
-        return np.asarray(inside @ weights / 2, dtype=np.float64)
-
-    return within(inner), 1.0 - within(outer)
-
-
-def _consistency_factor(count: int) -> float:
-    return t_quantile((1 + CONSISTENCY_LEVEL) / 2, count - 1) * math.sqrt(1 + 1 / count)
+def _word_reason(verdict: Verdict, margin: float, published: PublishedValue, *, possible: bool) -> str:
+    if verdict is Verdict.COMPATIBLE:
+        may = f"the published value may be one more draw of ours; means within {margin:g} are not established"
+        draws = "one printed draw" if published.seeds == 1 else f"a printed mean of {published.seeds} draws"
+        return may if possible else f"{may}, and {draws} cannot establish it at this spread"
+    return {
+        Verdict.REPRODUCED: f"the difference of means lies within ±{margin:g}, the noise of both draws included",
+        Verdict.NOT_REPRODUCED: f"our mean lies below the published value by more than {margin:g} and noise",
+        Verdict.EXCEEDS: f"our mean lies above the published value by more than {margin:g} and noise",
+        Verdict.DIFFERS: f"the published value is no draw of ours, but that it is off by more than {margin:g} is open",
+    }[verdict]

@@ -1,4 +1,4 @@
-"""What seeds can say of a mean: intervals, bounds and the prediction that a gate rests on.
+"""What values can say of their mean: intervals, bounds, and whether a cost grew by more than noise.
 
 ``scipy.special`` is imported inside the functions: half of a gate's start-up time would be spent on it.
 """
@@ -8,13 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from harness.errors import StatisticsError
 
 ROUNDING = 1e-9  # far below any printed digit, far above the error of subtracting two printed decimals
-
-Side = Literal["lower", "upper"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +47,6 @@ class ThresholdOutcome:
     bound: float
     level: float
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class EffectRatio:
-    """Our gain as a share of the published gain; ``interval`` is None for a single seed."""
-
-    ratio: float
-    interval: Interval | None
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,80 +132,22 @@ def judge_threshold(values: Sequence[float], bound: float, level: float = 0.95) 
     return ThresholdOutcome(low > bound, summary.mean, low, bound, level, reason)
 
 
-def effect_ratio(
-    tuned: Sequence[float],
-    base: float,
-    *,
-    published_tuned: float,
-    published_base: float,
-    half_digits: tuple[float, float] = (0.0, 0.0),
-    level: float = 0.95,
-) -> EffectRatio:
-    """Return (our tuned mean - our base) / (their tuned - their base) with its interval.
+def growth_p_value(reference: Sequence[float], candidate: Sequence[float]) -> float:
+    """Return the chance that an unchanged cost's mean is at least so high.
 
-    Our base is not trained and has no seeds, so our gain's interval is the tuned mean's t interval moved by it.
-    The printed values are only known to within half their last digit each; the interval takes the worst of
-    both, so that it covers at least ``level``. The published tuned value is itself one seed, whose own spread
-    nobody printed: the interval speaks of our gain against the printed one, not against their mean.
-
-    Args:
-        tuned: our tuned values, one per seed.
-        base: our value before training.
-        published_tuned: their value after training.
-        published_base: their value before training.
-        half_digits: half the last printed digit of ``published_tuned`` and of ``published_base``.
-        level: of the interval.
+    t = (mean of candidate - mean of reference) / (s sqrt(1/n + 1/k)), with n - 1 degrees of freedom and s the spread of
+    the reference alone: a prediction of k further values (Hahn & Meeker, "Statistical Intervals" (1991), section 4.7).
+    With a spread of zero any higher mean has p = 0 and any other p = 1.
 
     Raises:
-        StatisticsError: the published gain is zero to within its rounding, or a value is not finite.
-    """
-    summary = summarize(tuned)
-    gain = published_tuned - published_base
-    slack = sum(half_digits)
-    if not (math.isfinite(base) and math.isfinite(gain)) or abs(gain) <= slack + ROUNDING:
-        raise StatisticsError(
-            f"an effect ratio needs a published gain that its rounding (±{slack:g}) cannot hide and finite "
-            f"values, found published gain {gain!r} and our base {base!r}"
-        )
-    ratio = (summary.mean - base) / gain
-    if summary.sd is None:
-        return EffectRatio(ratio, None, 1)
-    ours = mean_interval(tuned, level).scaled(1.0, -base)
-    corners = [end / theirs for end in (ours.low, ours.high) for theirs in (gain - slack, gain + slack)]
-    return EffectRatio(ratio, Interval(min(corners), max(corners), level), summary.count)
-
-
-def prediction_bound(reference: Sequence[float], *, level: float = 0.95, new: int = 1, side: Side = "lower") -> float:
-    """Return the bound that the mean of ``new`` further seeds crosses with probability 1 - ``level`` by chance.
-
-    mean - t(level, n - 1) s √(1/new + 1/n), or + for the upper side: Hahn & Meeker, "Statistical Intervals"
-    (1991), section 4.7.
-
-    Raises:
-        StatisticsError: fewer than two reference values (one seed says nothing of chance), values that are not
-            finite, or ``new`` below 1.
-    """
-    check_level(level)
-    summary, half_unit = _prediction_unit(reference, new)
-    half = t_quantile(level, summary.count - 1) * half_unit
-    return summary.mean - half if side == "lower" else summary.mean + half
-
-
-def prediction_p_value(reference: Sequence[float], candidate: Sequence[float], *, side: Side = "lower") -> float:
-    """Return the chance that an unchanged pipeline's mean is at least so far on the worse side.
-
-    It is below 1 - level exactly where the candidate's mean crosses `prediction_bound`. The spread is the
-    reference's alone, so that a candidate whose seeds fall apart cannot hide behind its own variance. With a
-    spread of zero any worse mean has p = 0 and any other p = 1.
-
-    Raises:
-        StatisticsError: as `prediction_bound`, or no candidate value.
+        StatisticsError: fewer than two reference values, no candidate value, or one that is not finite.
     """
     from scipy.special import stdtr  # noqa: PLC0415 - start-up time
 
     found = summarize(candidate)
-    summary, half_unit = _prediction_unit(reference, found.count)
-    excess = summary.mean - found.mean if side == "lower" else found.mean - summary.mean
+    summary, sd = _spread(reference, what="a prediction")
+    half_unit = sd * math.sqrt(1 / found.count + 1 / summary.count)
+    excess = found.mean - summary.mean
     if half_unit == 0:
         return 0.0 if excess > 0 else 1.0
     return float(stdtr(summary.count - 1, -excess / half_unit))
@@ -249,7 +179,7 @@ def cost_regression(
     check_level(level)
     before, after = summarize(reference), summarize(candidate)
     growth = after.mean - before.mean
-    p_value = None if before.sd is None else prediction_p_value(reference, candidate, side="upper")
+    p_value = None if before.sd is None else growth_p_value(reference, candidate)
 
     def outcome(regression: bool | None, reason: str) -> CostOutcome:  # noqa: FBT001 - local shorthand
         return CostOutcome(regression, before.mean, after.mean, p_value, reason)
@@ -280,10 +210,3 @@ def _spread(values: Sequence[float], *, what: str) -> tuple[Summary, float]:
     if summary.sd is None:
         raise StatisticsError(f"{what} needs at least 2 values, found {summary.count}")
     return summary, summary.sd
-
-
-def _prediction_unit(reference: Sequence[float], new: int) -> tuple[Summary, float]:
-    if new < 1:
-        raise StatisticsError(f"a prediction is of at least 1 new seed, found {new}")
-    summary, sd = _spread(reference, what="a prediction")
-    return summary, sd * math.sqrt(1 / new + 1 / summary.count)

@@ -41,9 +41,10 @@ class Threshold(_Cell):
 
 
 class Claims(_Cell):
-    """Published values of one cell, as printed, and where they were printed."""
+    """Published values of one cell, as printed, where they were printed, and of how many seeds they are the mean."""
 
     source: str
+    seeds: Count = 1
     values: dict[str, str]
 
     @field_validator("values")

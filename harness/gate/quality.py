@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -9,12 +10,7 @@ from enum import StrEnum
 import numpy as np
 
 from harness.analysis.paired_queries import holm, sign_flip_test
-from harness.analysis.seeds import (
-    Summary,
-    prediction_bound,
-    prediction_p_value,
-    summarize,
-)
+from harness.analysis.seeds import Summary, growth_p_value, summarize, t_quantile
 from harness.experiment.claims import BASELINE
 from harness.experiment.manifest import Variant
 from harness.gate.policy import Quality
@@ -138,8 +134,8 @@ def _draft(group: Group, measure: str, policy: Quality) -> tuple[QualityCell, tu
         reference=reference,
         candidate=candidate,
         change=candidate.mean - reference.mean,
-        bound=prediction_bound(before, level=policy.level, new=len(after)) if by_seeds else None,
-        seed_p_value=prediction_p_value(before, after) if by_seeds else None,
+        bound=_predict(before, policy.level, len(after)) if by_seeds else None,
+        seed_p_value=growth_p_value([-one for one in before], [-one for one in after]) if by_seeds else None,
         query_p_value=None,
         judged_by="seeds" if by_seeds else "queries",
         adjusted_p_value=1.0,
@@ -217,3 +213,8 @@ def _decide(cell: QualityCell, adjusted: float, policy: Quality) -> QualityCell:
 
 def _seeds(records: Sequence[Record]) -> tuple[int, ...]:
     return tuple(record.trial.seed for record in records if record.trial.seed is not None)
+
+
+def _predict(values: Sequence[float], level: float, new: int) -> float:
+    found = summarize(values)
+    return found.mean - t_quantile(level, found.count - 1) * (found.sd or 0.0) * math.sqrt(1 / new + 1 / found.count)

@@ -130,7 +130,8 @@ class Report:
     Attributes:
         name: plain letters, digits, ``.``, ``_`` and ``-``: part of file names.
         title: the first line.
-        lead: paragraphs below it.
+        conclusions: what may be concluded, a sentence each, before anything else.
+        lead: paragraphs below them.
         mark: the reservation that holds for all of it, as "rebuilt data".
         verdicts: how many of each, in a line.
         findings: what a reader should not miss, errors first.
@@ -140,6 +141,7 @@ class Report:
 
     name: str
     title: str
+    conclusions: tuple[str, ...] = ()
     lead: tuple[str, ...] = ()
     mark: str | None = None
     verdicts: str = ""

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.analysis.paired_queries import ROUNDS
-from harness.analysis.redundant_measures import Dispute, find_disputes, find_repeats
-from harness.analysis.verdict import Judgement, judge
+from harness.analysis.redundant_measures import find_disputes, find_repeats
+from harness.analysis.verdict import ExperimentVerdict, judge
 from harness.errors import RecordError
 from harness.experiment.manifest import Experiment
 from harness.records.artifacts import Evidence
 from harness.records.history import Snapshot
 from harness.records.record import Record
 from harness.records.record_set import Shelf
+from harness.report.conclusions import list_conclusions
 from harness.report.document import Case, Finding, Report, Section
 from harness.report.figures import draw_changes, draw_history, draw_losses, draw_stages, draw_values
-from harness.report.findings import list_findings, name_cell, review_claim, review_threshold
+from harness.report.findings import list_findings, name_cell, review_cell, review_threshold
 from harness.report.run_tables import list_commands, list_costs, list_data, list_environments, sort_records
 from harness.report.verdict_tables import (
     Assessment,
     count_verdicts,
     list_changes,
     list_decisions,
-    list_effects,
     list_thresholds,
     list_values,
     summarise_values,
@@ -52,14 +52,14 @@ def build_report(
     experiment = find_experiment(records)
     shelf = Shelf(experiment, records)
     repeats = find_repeats(records, experiment.evaluation.measures)
-    judgement = judge(experiment, records, rounds=rounds)
-    found = Assessment(shelf, judgement, repeats)
+    judged = judge(experiment, records, rounds=rounds)
+    found = Assessment(shelf, judged, repeats)
     disputes = find_disputes(experiment, repeats)
     sections = [summarise_values(found), list_thresholds(found)]
     for model in experiment.models:
         section = list_values(found, model.name)
         sections.append(Section(section.heading, (*section.blocks, *draw_values(found, model.name))))
-    sections += [list_decisions(found), list_effects(found)]
+    sections.append(list_decisions(found))
     changes = list_changes(found)
     sections.append(Section(changes.heading, (*changes.blocks, *draw_changes(found))))
     sections.append(Section("Training", tuple(draw_losses(records))))
@@ -72,20 +72,21 @@ def build_report(
     published = experiment.published
     source = () if published is None else (f"Published: {published.title}, {published.date}.",)
     mark = None
-    if judgement.not_comparable:
+    if judged.not_comparable:
         mark = (
-            f"These values were obtained on {judgement.not_comparable}. They stand beside the published ones for "
-            "orientation and cannot be compared with them cell by cell."
+            f"These values were obtained on {judged.not_comparable}, so on other queries than the published ones. "
+            "Differences are shown with their standard errors, and no verdict is given."
         )
     return Report(
         name=experiment.name,
         title=experiment.title,
+        conclusions=list_conclusions(judged),
         lead=(" ".join(experiment.summary.split()), *source),
         mark=mark,
-        verdicts=", ".join(f"{count} {word}" for word, count in count_verdicts(judgement)),
-        findings=list_findings(judgement, disputes),
+        verdicts=", ".join(f"{count} {word}" for word, count in count_verdicts(judged)),
+        findings=list_findings(judged, disputes),
         sections=tuple(section for section in sections if section.blocks),
-        cases=(*_list_trials(records), *_list_verdicts(judgement, disputes)),
+        cases=(*_list_trials(records), *_list_verdicts(judged)),
     )
 
 
@@ -136,25 +137,28 @@ def _list_trials(records: Sequence[Record]) -> list[Case]:
     return cases
 
 
-def _list_verdicts(judgement: Judgement, disputes: Sequence[Dispute]) -> list[Case]:
-    """List every claim and threshold with its verdict."""
+def _list_verdicts(judged: ExperimentVerdict) -> list[Case]:
+    """List every verdict and threshold."""
     cases = []
-    for claim in judgement.claims:
-        properties = [("published", claim.printed), ("source", claim.source), ("verdict", str(claim.verdict))]
+    for cell in judged.cells:
+        claim = cell.claim
+        properties = [("published", claim.printed), ("source", claim.source), ("verdict", str(cell.verdict))]
         if claim.mean is not None:
-            properties.append(("mean", repr(claim.mean)))
-        if claim.interval is not None:
-            properties += [("interval_low", repr(claim.interval.low)), ("interval_high", repr(claim.interval.high))]
-        properties += [("seeds", ",".join(map(str, claim.seeds))), ("comparable", str(claim.comparable).lower())]
-        name = f"{judgement.experiment.name}/{name_cell(claim.model, claim.variant)}/{claim.measure} ({claim.source})"
-        finding = review_claim(claim, judgement, disputes)
-        cases.append(Case("claim", name, 0.0, tuple(properties), _word_failure(finding, claim.missing)))
-    for verdict in judgement.thresholds:
+            properties += [("mean", repr(claim.mean)), ("difference", repr(claim.difference))]
+        if cell.outcome is not None and cell.outcome.interval is not None:
+            interval = cell.outcome.interval
+            properties += [("interval_low", repr(interval.low)), ("interval_high", repr(interval.high))]
+        if claim.z is not None:
+            properties += [("standard_error", repr(claim.standard_error)), ("z", repr(claim.z))]
+        properties.append(("seeds", ",".join(map(str, claim.seeds))))
+        name = f"{judged.experiment.name}/{name_cell(claim.model, claim.variant)}/{claim.measure} ({claim.source})"
+        cases.append(Case("claim", name, 0.0, tuple(properties), _word_failure(review_cell(cell), cell.missing)))
+    for verdict in judged.thresholds:
         bound, outcome = verdict.threshold, verdict.outcome
         properties = [("above", repr(bound.above))]
         if outcome is not None:
             properties += [("mean", repr(outcome.mean)), ("lower_bound", repr(outcome.lower_bound))]
-        name = f"{judgement.experiment.name}/{name_cell(bound.model, bound.variant)}/{bound.measure}"
+        name = f"{judged.experiment.name}/{name_cell(bound.model, bound.variant)}/{bound.measure}"
         failure = _word_failure(review_threshold(verdict), verdict.missing)
         cases.append(Case("threshold", name, 0.0, tuple(properties), failure))
     return cases

@@ -44,7 +44,7 @@ def draw_values(found: Assessment, model: str) -> list[Picture]:
         values = [record.values[measure] for record in tuned]
         interval = mean_interval(values, LEVEL) if len(values) > 1 else None
         published = {
-            variant: next((claim.published for claim in found.list_claims(model, variant, measure)), None)
+            variant: next((claim.published.value for claim in found.list_claims(model, variant, measure)), None)
             for variant in VARIANTS
         }
         rows.append(
@@ -63,7 +63,8 @@ def draw_values(found: Assessment, model: str) -> list[Picture]:
     chart = ValueChart(tuple(rows), note="whiskers: 90 % interval of the mean over seeds" if len(tuned) > 1 else "")
     caption = f"{whose} per measure, {model}" + (", before and after fine-tuning" if base and tuned else "")
     pictures = [Picture(f"values-{model}", caption, chart, mark=found.mark if claimed else None)]
-    differences = _list_differences(found, model)
+    # On other queries a band that counts as reproduced would be a verdict.
+    differences = () if found.judged.not_comparable else _list_differences(found, model)
     if differences:
         margin = found.shelf.experiment.verdicts.margin
         pictures.append(
@@ -81,7 +82,7 @@ def draw_changes(found: Assessment) -> list[Picture]:
     """Draw every query's change in the primary measure, sorted."""
     measure = found.shelf.experiment.evaluation.primary
     pictures = []
-    for cell in found.judgement.changes:
+    for cell in found.judged.changes:
         if cell.measure == measure:
             base, tuned = found.shelf.select(cell.model, "baseline"), found.shelf.select(cell.model, "finetuned")
             after = np.mean([record.per_query[measure] for record in tuned], axis=0)
@@ -158,14 +159,15 @@ def _list_differences(found: Assessment, model: str) -> tuple[DifferenceRow, ...
             claim = next(iter(found.list_claims(model, variant, measure)), None)
             if claim is None or claim.mean is None:
                 continue
-            interval = claim.interval
+            cell = next((cell for cell in found.judged.cells if cell.claim is claim), None)
+            interval = cell.outcome.interval if cell is not None and cell.outcome is not None else None
             rows.append(
                 DifferenceRow(
                     measure,
                     variant == "finetuned",
-                    claim.mean - claim.published,
-                    None if interval is None else interval.low - claim.published,
-                    None if interval is None else interval.high - claim.published,
+                    claim.mean - claim.published.value,
+                    None if interval is None else interval.low,
+                    None if interval is None else interval.high,
                 )
             )
     return tuple(rows[:MOST_DIFFERENCES])

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.analysis.equivalence import Verdict
 from harness.analysis.redundant_measures import Dispute
-from harness.analysis.verdict import ClaimVerdict, Judgement, Plan, ThresholdVerdict
+from harness.analysis.verdict import CellVerdict, ExperimentVerdict, Plan, ThresholdVerdict
 from harness.core.text import format_seconds
 from harness.report.document import Finding, Level, order_findings
 
@@ -15,47 +15,43 @@ SHOWN_TOGETHER = 8
 
 
 def list_findings(
-    judgement: Judgement, disputes: Sequence[Dispute] = (), *, most: int | None = SHOWN_TOGETHER
+    judged: ExperimentVerdict, disputes: Sequence[Dispute] = (), *, most: int | None = SHOWN_TOGETHER
 ) -> tuple[Finding, ...]:
     """List what verdicts ask a reader to look at, errors first, claims of one cell and verdict together.
 
-    An error fails the run: a trial without record, a threshold not met, a claim found different, differing or not
-    reproduced. A warning does not: a claim that is still inconclusive or is exceeded, a threshold that one seed
-    cannot decide, and a claim that contradicts another of the same publication which does stand, since no run can
-    meet both. Claims of data marked as not comparable are never more than a notice.
+    An error fails the run: a trial without record, a threshold not met, a primary claim found different, differing or
+    not reproduced. A warning does not: one that is compatible, undecided or exceeded, and a threshold that one seed
+    cannot decide. Other queries than the published ones are never more than a notice.
 
     Args:
-        judgement: the verdicts.
+        judged: the verdicts.
         disputes: printed values that contradict each other.
         most: how many claims one finding spells out; None for all.
     """
-    found = [*_list_missing(judgement)]
-    found += [finding for verdict in judgement.thresholds if (finding := review_threshold(verdict)) is not None]
-    found += _join(
-        [finding for claim in judgement.claims if (finding := review_claim(claim, judgement, disputes))], most
-    )
-    if judgement.not_comparable:
-        text = f"{judgement.not_comparable}: published values are shown for orientation, none is asserted"
+    found = [*_list_missing(judged)]
+    found += [finding for verdict in judged.thresholds if (finding := review_threshold(verdict)) is not None]
+    found += _join([finding for cell in judged.cells if (finding := review_cell(cell))], most)
+    if judged.not_comparable:
+        text = f"{judged.not_comparable}: published values are shown beside ours, none is judged"
         found.append(Finding("notice", "not comparable", text))
     found += _join([Finding("notice", "contradiction", text, cell) for cell, text in _word_disputes(disputes)], most)
     return order_findings(found)
 
 
-def review_claim(claim: ClaimVerdict, judgement: Judgement, disputes: Sequence[Dispute] = ()) -> Finding | None:
-    """Return what is to be said of one claim, or None where it stands, cannot be compared or was not measured."""
-    if claim.mean is None or claim.verdict is None or claim.stands or not claim.comparable:
+def review_cell(cell: CellVerdict) -> Finding | None:
+    """Return what is to be said of one verdict, or None where the claim stands or nothing was judged."""
+    claim, outcome = cell.claim, cell.outcome
+    if cell.verdict is None or cell.stands:
         return None
-    level: Level = "warning"
-    title = str(claim.verdict)
-    if claim.verdict is Verdict.EXCEEDS:
+    level: Level = "error" if cell.stands is False else "warning"
+    title = str(cell.verdict)
+    if cell.verdict is Verdict.EXCEEDS:
+        level = "warning"
         title += ", which can mean that test data leaked into training"
-    elif _is_settled_otherwise(claim, judgement, disputes):
-        title += ", but the publication contradicts itself here and its other value stands"
-    elif claim.verdict is not Verdict.INCONCLUSIVE:
-        level = "error"
-    interval = "" if claim.interval is None else f" ({claim.interval.low:.4f} to {claim.interval.high:.4f})"
+    reason = "" if outcome is None else f": {outcome.reason}"
     text = (
-        f"{claim.measure} {claim.mean:.4f}{interval}, published {shorten(claim.printed)} ({cut_source(claim.source)})"
+        f"{claim.measure} {claim.mean:.4f}, published {shorten(claim.printed)} ({cut_source(claim.source)}), "
+        f"difference {claim.difference:+.4f}{reason}"
     )
     return Finding(level, title, text, name_cell(claim.model, claim.variant))
 
@@ -92,8 +88,8 @@ def name_cell(model: str, variant: str) -> str:
 
 
 def describe_plan(plan: Plan) -> str:
-    """Say how many further seeds would decide a claim, and what they would cost."""
-    if plan.further_seeds is None:
+    """Say how many further seeds would decide a claim, how probably, and what they would cost."""
+    if plan.further_seeds is None or plan.probability is None:
         return plan.reason
     costs = []
     if plan.seconds is not None:
@@ -101,7 +97,7 @@ def describe_plan(plan: Plan) -> str:
     if plan.cost_usd is not None:
         costs.append(f"{plan.cost_usd:.2f} USD")
     price = f" ({', '.join(costs)})" if costs else ""
-    return f"{plan.further_seeds} more{price}"
+    return f"{plan.further_seeds} more{price}, with a probability of {plan.probability:.0%}"
 
 
 def _join(findings: Sequence[Finding], most: int | None) -> Iterator[Finding]:
@@ -125,30 +121,13 @@ def _word_disputes(disputes: Sequence[Dispute]) -> Iterator[tuple[str, str]]:
         yield cell, f"{measure} = {shorten(printed)} ({cut_source(source)}) against {', '.join(rivals)}"
 
 
-def _list_missing(judgement: Judgement) -> Iterator[Finding]:
+def _list_missing(judged: ExperimentVerdict) -> Iterator[Finding]:
     missing = {
-        (name_cell(claim.model, claim.variant), trial) for claim in judgement.claims for trial in claim.missing
+        (name_cell(cell.claim.model, cell.claim.variant), trial) for cell in judged.cells for trial in cell.missing
     } | {
         (name_cell(verdict.threshold.model, verdict.threshold.variant), trial)
-        for verdict in judgement.thresholds
+        for verdict in judged.thresholds
         for trial in verdict.missing
     }
     for cell, trial in sorted(missing):
         yield Finding("error", "missing record", f"there is no record of {trial}", cell)
-
-
-def _is_settled_otherwise(claim: ClaimVerdict, judgement: Judgement, disputes: Sequence[Dispute]) -> bool:
-    """Say whether the publication itself prints another value for this, and that one stands."""
-    key = (claim.measure, claim.source, claim.printed)
-    rivals = {
-        other
-        for dispute in disputes
-        if (dispute.model, dispute.variant) == (claim.model, claim.variant)
-        for one, other in ((dispute.first, dispute.second), (dispute.second, dispute.first))
-        if one == key
-    }
-    return any(
-        other.stands and (other.measure, other.source, other.printed) in rivals
-        for other in judgement.claims
-        if (other.model, other.variant) == (claim.model, claim.variant)
-    )

@@ -53,7 +53,7 @@ def render_markdown(report: Report, *, pictures: str | None = "pictures", brief:
 def render_head(report: Report) -> Iterator[str]:
     """Write title, lead, reservation and findings."""
     yield from (f"# {escape(report.title)}", "")
-    for paragraph in report.lead:
+    for paragraph in (*report.conclusions, *report.lead):
         yield from (escape_line(paragraph, limit=SHOWN_CHARACTERS), "")
     if report.mark:
         yield from (f"**{escape(report.mark, limit=SHOWN_CHARACTERS)}**", "")

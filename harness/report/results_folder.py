@@ -203,7 +203,7 @@ def _render_index(entries: Mapping[str, ReportedExperiment], problems: Mapping[s
                 experiment.evaluation.primary,
                 _show_mean(entry, "baseline"),
                 _show_mean(entry, "finetuned"),
-                _show_verdicts(entry),
+                escape(entry.report.verdicts),
                 escape(origins),
             )
         )
@@ -216,13 +216,6 @@ def _render_index(entries: Mapping[str, ReportedExperiment], problems: Mapping[s
 
 def _link(name: str) -> str:
     return f"[{escape(name)}]({name}.md) ([page]({name}.html))"
-
-
-def _show_verdicts(entry: ReportedExperiment) -> str:
-    """Show how many of each verdict; in parentheses where the data are not the published ones."""
-    published = entry.records[0].experiment.published
-    verdicts = escape(entry.report.verdicts)
-    return f"({verdicts})" if verdicts and published is not None and published.not_comparable else verdicts
 
 
 def _show_mean(entry: ReportedExperiment, variant: Variant) -> str:

@@ -14,13 +14,13 @@ SHOWN_CHARACTERS = 1000
 
 
 def render_terminal(report: Report, *, width: int = WIDTH) -> str:
-    """Write a report's brief sections and its findings as plain text.
+    """Write a report's conclusions, its brief sections and its findings as plain text.
 
     Args:
         report: what to show.
         width: columns of the terminal; tables leave out what they can spare to fit.
     """
-    lines: list[str] = []
+    lines = [line for text in report.conclusions for line in (*_wrap(text, width), "")]
     for section in report.sections:
         if section.brief:
             lines += [_plain(section.heading), "-" * len(_plain(section.heading))]

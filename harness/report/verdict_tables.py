@@ -6,19 +6,18 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.analysis.equivalence import EQUIVALENCE_LEVEL, Verdict
-from harness.analysis.paired_queries import ChangedCell
 from harness.analysis.redundant_measures import Repeat
-from harness.analysis.seeds import Interval, mean_interval
-from harness.analysis.verdict import ClaimVerdict, Judgement
+from harness.analysis.seeds import Interval
+from harness.analysis.verdict import CellVerdict, ClaimDifference, ExperimentVerdict
+from harness.experiment.claims import BASELINE
 from harness.experiment.manifest import Variant
 from harness.records.record import Record
 from harness.records.record_set import Shelf
+from harness.report.conclusions import describe_change, format_p
 from harness.report.document import Paragraph, Section, Table
 from harness.report.findings import SHOWN_DECIMALS, cut_source, describe_plan, shorten
 
-SMALL_P = 0.001
-WHEN: dict[Variant, str] = {"baseline": "before fine-tuning", "finetuned": "after fine-tuning"}
+WHEN: dict[Variant, str] = {BASELINE: "before fine-tuning", "finetuned": "after fine-tuning"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Assessment:
     """What the tables are made from: records on a shelf, the verdicts on them, and measures that repeat another."""
 
     shelf: Shelf
-    judgement: Judgement
+    judged: ExperimentVerdict
     repeats: dict[str, Repeat]
 
     @property
@@ -37,13 +36,13 @@ class Assessment:
     @property
     def mark(self) -> str | None:
         """The reservation on published values beside ours."""
-        reason = self.judgement.not_comparable
-        return None if reason is None else f"{reason}: published values stand here for orientation"
+        reason = self.judged.not_comparable
+        return None if reason is None else f"{reason}: other queries than the published ones, so no verdict"
 
-    def list_claims(self, model: str, variant: Variant, measure: str) -> list[ClaimVerdict]:
+    def list_claims(self, model: str, variant: Variant, measure: str) -> list[ClaimDifference]:
         """Return the claims on one cell, in the manifest's order."""
         key = (model, variant, measure)
-        return [claim for claim in self.judgement.claims if (claim.model, claim.variant, claim.measure) == key]
+        return [claim for claim in self.judged.claims if (claim.model, claim.variant, claim.measure) == key]
 
 
 def label_sources(sources: Sequence[str]) -> dict[str, str]:
@@ -57,29 +56,26 @@ def label_sources(sources: Sequence[str]) -> dict[str, str]:
     return labels
 
 
-def word_verdict(claims: Sequence[ClaimVerdict]) -> str:
-    """Name the verdicts on one cell: once where all sources agree; in parentheses where data are not comparable."""
-    labels = label_sources([claim.source for claim in claims])
-    words = {labels[claim.source]: str(claim.verdict) for claim in claims if claim.verdict is not None}
-    if len(set(words.values())) <= 1:
-        text = next(iter(words.values()), "")
-    else:
-        text = "; ".join(f"{word} ({label})" for label, word in words.items())
-    return f"({text})" if text and not all(claim.comparable for claim in claims) else text
+def word_verdict(found: Assessment, claims: Sequence[ClaimDifference]) -> str:
+    """Name the verdict that rests on one of these claims, where one does."""
+    cell = find_cell(found.judged, claims)
+    return "" if cell is None or cell.verdict is None else str(cell.verdict)
 
 
-def count_verdicts(judgement: Judgement) -> list[tuple[str, int]]:
-    """Count the verdicts on claims, in the order in which they first appear."""
+def find_cell(judged: ExperimentVerdict, claims: Sequence[ClaimDifference]) -> CellVerdict | None:
+    """Return the verdict that rests on one of these claims."""
+    return next((cell for cell in judged.cells if any(cell.claim is claim for claim in claims)), None)
+
+
+def count_verdicts(judged: ExperimentVerdict) -> list[tuple[str, int]]:
+    """Count the verdicts, one per model before and one after fine-tuning, in the order in which they first appear."""
     counts: dict[str, int] = {}
-    for claim in judgement.claims:
-        word = "without record" if claim.verdict is None else str(claim.verdict)
+    for cell in judged.cells:
+        if cell.claim.mean is not None and judged.not_comparable:
+            continue
+        word = "without record" if cell.verdict is None else str(cell.verdict)
         counts[word] = counts.get(word, 0) + 1
     return list(counts.items())
-
-
-def format_p(p_value: float) -> str:
-    """Write a p-value with three decimals, or as below the smallest that these can tell."""
-    return f"< {SMALL_P:g}" if p_value < SMALL_P else f"{p_value:.3f}"
 
 
 def format_mean(values: Sequence[float]) -> str:
@@ -88,13 +84,8 @@ def format_mean(values: Sequence[float]) -> str:
 
 
 def format_spread(values: Sequence[float]) -> str:
-    """Write mean and standard deviation, or just the value where there is one."""
+    """Write mean and standard deviation over seeds, or just the value where there is one."""
     return f"{format_mean(values)} ± {statistics.stdev(values):.4f}" if len(values) > 1 else format_mean(values)
-
-
-def format_interval(interval: Interval | None) -> str:
-    """Write an interval, or nothing where there is none."""
-    return "" if interval is None else f"{interval.low:.4f} to {interval.high:.4f}"
 
 
 def list_measure(records: Sequence[Record], measure: str) -> tuple[float, ...]:
@@ -124,29 +115,23 @@ def summarise_values(found: Assessment) -> Section:
     blocks: list[Paragraph | Table] = []
     experiment = found.shelf.experiment
     for model in experiment.models:
-        base, tuned = found.shelf.select(model.name, "baseline"), found.shelf.select(model.name, "finetuned")
+        base, tuned = found.shelf.select(model.name, BASELINE), found.shelf.select(model.name, "finetuned")
         if base or tuned:
             blocks.append(_summarise_model(found, model.name, base, tuned))
-    told: set[str] = set()
-    for effect in found.judgement.effects:
-        if effect.measure == experiment.evaluation.primary and effect.model not in told:
-            told.add(effect.model)  # one source suffices here: all have a table of their own
-            interval = (
-                "" if effect.ratio.interval is None else f" (95 % interval {format_percent(effect.ratio.interval)})"
-            )
-            blocks.append(
-                Paragraph(
-                    f"{effect.model}: our gain in {effect.measure} is {effect.gain:+.4f}, "
-                    f"{effect.ratio.ratio:.0%} of the published {effect.published_gain:+.4f}{interval}, "
-                    f"{label_sources([effect.source])[effect.source]}."
-                )
-            )
     blocks += [
-        Paragraph(_describe_change(cell))
-        for cell in found.judgement.changes
-        if cell.measure == experiment.evaluation.primary
+        Paragraph(
+            f"{effect.model}: our gain in {effect.measure} is {effect.ratio.ratio:.0%} of the published "
+            f"{effect.published_gain:+.4f} ({_word_ratio(effect.ratio.interval)}), "
+            f"{label_sources([effect.source])[effect.source]}."
+        )
+        for effect in found.judged.effects
     ]
-    counted = _count_verdicts(found)
+    blocks += [
+        Paragraph(describe_change(cell))
+        for cell in found.judged.changes
+        if cell.measure == experiment.evaluation.primary and any(one.model == cell.model for one in found.judged.claims)
+    ]
+    counted = _count_claims(found)
     if counted:
         blocks.append(Paragraph(counted))
     if found.repeats:
@@ -158,7 +143,7 @@ def summarise_values(found: Assessment) -> Section:
 def list_thresholds(found: Assessment) -> Section:
     """Hold the manifest's own bounds against the lower confidence bounds of our means."""
     rows = []
-    for verdict in found.judgement.thresholds:
+    for verdict in found.judged.thresholds:
         outcome, bound = verdict.outcome, verdict.threshold
         if outcome is None:
             rows.append((bound.model, WHEN[bound.variant], bound.measure, f"{bound.above:g}", "", "", "no record"))
@@ -173,37 +158,43 @@ def list_thresholds(found: Assessment) -> Section:
 
 
 def list_decisions(found: Assessment) -> Section:
-    """Say what would decide the claims that are inconclusive."""
-    claims = [claim for claim in found.judgement.claims if claim.verdict is Verdict.INCONCLUSIVE and claim.plan]
-    labels = label_sources([claim.source for claim in found.judgement.claims])
+    """Say what would decide the verdicts that are open."""
+    cells = [cell for cell in found.judged.cells if cell.plan is not None]
+    labels = label_sources([cell.claim.source for cell in cells])
     rows = tuple(
         (
-            claim.model,
-            claim.measure,
-            labels[claim.source],
-            shorten(claim.printed),
-            format_mean(claim.values),
-            format_interval(claim.interval),
-            describe_plan(claim.plan) if claim.plan else "",
+            cell.claim.model,
+            cell.claim.measure,
+            labels[cell.claim.source],
+            shorten(cell.claim.printed),
+            format_spread(cell.claim.values),
+            describe_plan(cell.plan) if cell.plan else "",
         )
-        for claim in claims
+        for cell in cells
     )
-    columns = ("model", "measure", "source", "published", "ours", "90 % interval", "further seeds (time, cost)")
-    table = Table(columns, rows, mark=found.mark, spare=("90 % interval", "source"))
+    seeds = max((len(cell.claim.values) for cell in cells), default=1)
+    columns = ("model", "measure", "source", "published", name_seeds("ours", seeds), "further seeds (time, cost)")
+    table = Table(columns, rows, spare=("source",))
     note = Paragraph(
-        "Further seeds that would decide an inconclusive claim with 80 % power, if mean and spread stay as measured."
+        "The probability is averaged over what is not known: the spread, and the mean that further seeds will have."
     )
     return Section("What would decide the rest", (note, table) if rows else ())
 
 
+def name_seeds(word: str, seeds: int) -> str:
+    """Head a column of means, saying over how many seeds, and what ± is."""
+    return f"{word} (± sd over {seeds} seeds)" if seeds > 1 else f"{word}, 1 seed"
+
+
 def _summarise_model(found: Assessment, model: str, base: Sequence[Record], tuned: Sequence[Record]) -> Table:
     rows = []
-    last: Variant = "finetuned" if tuned else "baseline"
+    last: Variant = "finetuned" if tuned else BASELINE
     for measure in found.measures:
         before, after = (_show_first(found.list_claims(model, variant, measure)) for variant in WHEN)
         gain = (
             f"{statistics.fmean(list_measure(tuned, measure)) - base[0].values[measure]:+.4f}" if base and tuned else ""
         )
+        claims = found.list_claims(model, last, measure)
         rows.append(
             (
                 measure,
@@ -212,50 +203,63 @@ def _summarise_model(found: Assessment, model: str, base: Sequence[Record], tune
                 after,
                 format_spread(list_measure(tuned, measure)),
                 gain,
-                word_verdict(found.list_claims(model, last, measure)[:1]),
+                *show_difference(claims[:1]),
+                word_verdict(found, claims),
             )
         )
-    seeds = f"after, {len(tuned)} seeds" if len(tuned) > 1 else "after, 1 seed"
-    columns = ("measure", "published", "before", "published", seeds, "gain", "verdict")
-    table = drop_empty(Table(columns, tuple(rows), title=model, mark=found.mark, spare=("gain",)))
+    difference = name_difference(found)
+    columns = (
+        "measure", "published", "before", "published", name_seeds("after", len(tuned)), "gain", difference, "z",
+        "verdict",
+    )  # fmt: skip
+    table = drop_empty(Table(columns, tuple(rows), title=model, mark=found.mark, spare=("gain", difference)))
     claimed = any(row[1] or row[3] for row in rows)
     return table if claimed else Table(table.columns, table.rows, table.title, None, table.spare)
 
 
-def _count_verdicts(found: Assessment) -> str:
-    parts = [f"{count} {word}" for word, count in count_verdicts(found.judgement)]
-    total = len(found.judgement.claims)
-    if not parts:
+def name_difference(found: Assessment) -> str:
+    """Head a column of differences, saying what ± is where it is there."""
+    return "ours - published (± standard error)" if found.judged.not_comparable else "ours - published"
+
+
+def show_difference(claims: Sequence[ClaimDifference]) -> tuple[str, str]:
+    """Write the difference from the first claim, with its standard error where that is known, and z."""
+    if not claims or claims[0].difference is None:
+        return "", ""
+    claim = claims[0]
+    error = "" if claim.standard_error is None else f" ± {claim.standard_error:.4f}"
+    return f"{claim.difference:+.4f}{error}", "" if claim.z is None else f"{claim.z:+.1f}"
+
+
+def _count_claims(found: Assessment) -> str:
+    judged, claims = found.judged, found.judged.claims
+    if not claims:
         return ""
-    reason = found.judgement.not_comparable
-    suffix = f" Verdicts stand in parentheses, for orientation: {reason}." if reason else ""
-    return f"Of {total} published values: {', '.join(parts)}.{suffix}"
+    distinct = sum(not claim.repeats for claim in claims)
+    text = f"{len(claims)} values were published, {distinct} that do not repeat another or follow from it."
+    if judged.not_comparable:
+        largest = max((abs(claim.z) for claim in claims if claim.z is not None), default=None)
+        errors = "" if largest is None else f" The largest difference is {largest:.1f} standard errors."
+        return f"{text} None has a verdict: {judged.not_comparable}.{errors}"
+    counts = ", ".join(f"{count} {word}" for word, count in count_verdicts(judged))
+    return f"{text} One verdict per model before and one after fine-tuning: {counts}."
 
 
-def _describe_change(cell: ChangedCell) -> str:
-    return (
-        f"{cell.model}: fine-tuning changes {cell.measure} by {cell.difference:+.4f} per query (95 % interval "
-        f"{cell.interval.low:+.4f} to {cell.interval.high:+.4f}, p {_relate(cell.p_holm)} after Holm): "
-        f"{cell.counts.wins} queries won, {cell.counts.ties} tied, {cell.counts.losses} lost."
-    )
+def _word_ratio(interval: Interval | None) -> str:
+    return "no interval" if interval is None else f"95 % interval {format_percent(interval)}"
 
 
-def _relate(p_value: float) -> str:
-    text = format_p(p_value)
-    return text if text.startswith("<") else f"= {text}"
-
-
-def _show_first(claims: Sequence[ClaimVerdict]) -> str:
+def _show_first(claims: Sequence[ClaimDifference]) -> str:
     return shorten(claims[0].printed) if claims else ""
 
 
 def list_values(found: Assessment, model: str) -> Section:
     """List every measure of one model: a table before, one after fine-tuning, or one in all if nothing is claimed."""
-    claims = [claim for claim in found.judgement.claims if claim.model == model]
+    claims = [claim for claim in found.judged.claims if claim.model == model]
     records = {variant: found.shelf.select(model, variant) for variant in WHEN}
     blocks: list[Paragraph | Table] = []
     if not claims and all(records.values()):
-        blocks.append(_list_both(found, records["baseline"], records["finetuned"]))
+        blocks.append(_list_both(found, records[BASELINE], records["finetuned"]))
     else:
         blocks += [_list_variant(found, model, variant, records[variant]) for variant in WHEN if records[variant]]
     labels = label_sources([claim.source for claim in claims])
@@ -267,31 +271,11 @@ def list_values(found: Assessment, model: str) -> Section:
     return Section(model, tuple(blocks))
 
 
-def list_effects(found: Assessment) -> Section:
-    """Say how much of each published gain was found."""
-    labels = label_sources([effect.source for effect in found.judgement.effects])
-    rows = tuple(
-        (
-            effect.model,
-            effect.measure,
-            labels[effect.source],
-            f"{effect.published_gain:+.4f}",
-            f"{effect.gain:+.4f}",
-            f"{effect.ratio.ratio:.0%}",
-            "one seed" if effect.ratio.interval is None else format_percent(effect.ratio.interval),
-        )
-        for effect in found.judgement.effects
-    )
-    columns = ("model", "measure", "source", "published gain", "our gain", "ratio", "95 % interval")
-    table = Table(columns, rows, mark=found.mark)
-    return Section("How much of the published gain", (table,) if rows else ())
-
-
 def list_changes(found: Assessment) -> Section:
     """Say what fine-tuning changed query by query."""
     tables = []
     for model in found.shelf.experiment.models:
-        cells = [cell for cell in found.judgement.changes if cell.model == model.name]
+        cells = [cell for cell in found.judged.changes if cell.model == model.name]
         rows = tuple(
             (
                 cell.measure,
@@ -303,44 +287,43 @@ def list_changes(found: Assessment) -> Section:
             )
             for cell in cells
         )
-        columns = ("measure", "change", "95 % interval", "p (Holm)", "effect size", "wins / ties / losses")
+        columns = ("measure", "change", "95 % interval", "p (Holm)", "d_z", "wins / ties / losses")
         if rows:
-            tables.append(Table(columns, rows, title=model.name, spare=("effect size",)))
-    queries = max((cell.queries for cell in found.judgement.changes), default=0)
+            tables.append(Table(columns, rows, title=model.name, spare=("d_z",)))
+    queries = max((cell.queries for cell in found.judged.changes), default=0)
     note = Paragraph(
         f"Tuned minus base for each of {queries} queries, averaged over seeds first, so that more seeds do not "
         "manufacture significance: paired bootstrap interval, two-sided sign-flip test corrected over all rows "
-        "(Holm), Cohen's d."
+        "(Holm); d_z is the mean difference by the standard deviation of the differences."
     )
     return Section("What fine-tuning changed", (note, *tables) if tables else ())
 
 
 def _list_variant(found: Assessment, model: str, variant: Variant, records: Sequence[Record]) -> Table:
-    all_claims = [claim for claim in found.judgement.claims if (claim.model, claim.variant) == (model, variant)]
-    labels = label_sources([claim.source for claim in found.judgement.claims if claim.model == model])
+    all_claims = [claim for claim in found.judged.claims if (claim.model, claim.variant) == (model, variant)]
+    labels = label_sources([claim.source for claim in found.judged.claims if claim.model == model])
     sources = [source for source in labels if any(claim.source == source for claim in all_claims)]
     rows = []
     for measure in found.shelf.experiment.evaluation.measures:
         claims = found.list_claims(model, variant, measure)
         printed = {claim.source: shorten(claim.printed) for claim in claims}
         values = list_measure(records, measure)
-        interval = next((claim.interval for claim in claims), None)
         rows.append(
             (
                 measure,
                 *(printed.get(source, "") for source in sources),
-                format_mean(values),
-                f"{statistics.stdev(values):.4f}" if len(values) > 1 else "",
-                format_interval(interval),
-                word_verdict(claims),
+                format_spread(values),
+                *show_difference(claims[:1]),
+                word_verdict(found, claims),
             )
         )
     seeds = ", ".join(str(record.trial.seed) for record in records)
     many = f", mean over seeds {seeds}" if len(records) > 1 else f", seed {seeds}"
-    title = WHEN[variant] + ("" if variant == "baseline" else many)
-    columns = ("measure", *(labels[source] for source in sources), "ours", "sd", "90 % interval", "verdict")
+    title = WHEN[variant] + ("" if variant == BASELINE else many)
+    ours = name_seeds("ours", len(records)) if variant != BASELINE else "ours"
+    columns = ("measure", *(labels[source] for source in sources), ours, name_difference(found), "z", "verdict")
     return drop_empty(
-        Table(columns, tuple(rows), title=title, mark=found.mark if sources else None, spare=("sd", "90 % interval"))
+        Table(columns, tuple(rows), title=title, mark=found.mark if sources else None, spare=(name_difference(found),))
     )
 
 
@@ -348,20 +331,9 @@ def _list_both(found: Assessment, base: Sequence[Record], tuned: Sequence[Record
     rows = []
     for measure in found.shelf.experiment.evaluation.measures:
         values = list_measure(tuned, measure)
-        interval = mean_interval(values, EQUIVALENCE_LEVEL) if len(values) > 1 else None
         before, after = base[0].values[measure], statistics.fmean(values)
-        sd = f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""
-        rows.append(
-            (
-                measure,
-                format_mean([before]),
-                format_mean(values),
-                sd,
-                format_interval(interval),
-                f"{after - before:+.4f}",
-            )
-        )
+        rows.append((measure, format_mean([before]), format_spread(values), f"{after - before:+.4f}"))
     seeds = ", ".join(str(record.trial.seed) for record in tuned)
     title = f"before and after fine-tuning, {'mean over seeds' if len(tuned) > 1 else 'seed'} {seeds}"
-    columns = ("measure", "before", "after", "sd", "90 % interval", "gain")
-    return drop_empty(Table(columns, tuple(rows), title=title, spare=("sd", "90 % interval")))
+    columns = ("measure", "before", name_seeds("after", len(tuned)), "gain")
+    return Table(columns, tuple(rows), title=title)

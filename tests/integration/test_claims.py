@@ -48,7 +48,7 @@ def test_values_as_published_pass_though_the_publication_contradicts_itself(tmp_
     write_published(tmp_path, read_manifest("bioasq"))
     result = run_claims("bioasq", tmp_path)
     assert result.code == 0, result.said
-    assert "WARNING different, but the publication contradicts itself" in result.said
+    assert "NOTICE contradiction: all-mpnet-base-v2/baseline" in result.said
     assert "3 passed" in result.said
 
 
@@ -60,11 +60,11 @@ def test_values_below_the_published_ones_fail_and_are_named(tmp_path: Path) -> N
     assert "1 failed, 2 passed" in result.said
 
 
-def test_inconclusive_values_pass_with_a_warning(tmp_path: Path) -> None:
+def test_compatible_values_pass_with_a_warning(tmp_path: Path) -> None:
     write_published(tmp_path, read_manifest("bioasq"), shift=0.008, jitter=0.004)
     result = run_claims("bioasq", tmp_path)
     assert result.code == 0, result.said
-    assert "WARNING inconclusive: all-mpnet-base-v2/finetuned:" in result.said
+    assert "WARNING compatible: all-mpnet-base-v2/finetuned:" in result.said
 
 
 def test_a_missing_seed_fails_and_is_named(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from harness.analysis.equivalence import Verdict, classify, equivalence_power
+from harness.analysis.equivalence import PublishedValue, Verdict, decide
 from harness.analysis.paired_queries import paired_bootstrap_intervals, sign_flip_test
 from harness.analysis.seeds import lower_bound, mean_interval, t_quantile
+from harness.analysis.spread import drop_p_value
 
 SEEDS = [0.8893, 0.8921, 0.8907, 0.8938, 0.8899]
 LEVELS = (0.8, 0.9, 0.95, 0.99)
@@ -43,28 +44,27 @@ def test_the_t_quantile_is_scipys(degrees: int) -> None:
         assert t_quantile(probability, degrees) == pytest.approx(stats.t.ppf(probability, degrees), rel=1e-9)
 
 
-def test_equivalence_is_two_one_sided_t_tests() -> None:
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_reproduced_is_two_one_sided_tests_with_the_noise_of_both_draws(seeds: int) -> None:
     from scipy import stats
 
-    for shift in (0.0, 0.004, 0.007, 0.0095, -0.008):
-        values = [value + shift for value in SEEDS]
-        above = stats.ttest_1samp(values, 0.8912 - 0.01, alternative="greater").pvalue
-        below = stats.ttest_1samp(values, 0.8912 + 0.01, alternative="less").pvalue
-        reproduced = classify(values, 0.8912, 0.0, 0.01).verdict is Verdict.REPRODUCED
-        assert reproduced == (max(above, below) <= 0.05)
+    sd, margin, count = 0.002, 0.01, 5
+    error = sd * math.sqrt(1 / count + 1 / seeds)
+    for shift in np.linspace(-0.012, 0.012, 101):
+        above = stats.t.sf((shift + margin) / error, 4 + count - 1)
+        below = stats.t.cdf((shift - margin) / error, 4 + count - 1)
+        found = decide([shift], [sd**2], count, published=PublishedValue(0.9, seeds=seeds), margin=margin)
+        assert (found.item() == Verdict.REPRODUCED) == (max(above, below) <= 0.05)
 
 
-def test_equivalence_power_is_the_published_one() -> None:
-    # Exact power against the noncentral t distribution where only one side matters: margin far on the other side
-    # is the one-sample, one-sided t test of (margin - difference).
+def test_the_gates_p_value_is_scipys_t_test_given_its_variance() -> None:
     from scipy import stats
 
-    for count in (3, 5, 20):
-        shift, sd, margin = 0.9, 0.05, 1.0
-        central = stats.t.ppf(0.95, count - 1)
-        expected = 1 - stats.nct.cdf(central, count - 1, (margin - shift) / sd * math.sqrt(count))
-        # Far from the lower edge, so the two tests are one.
-        assert equivalence_power([count], shift, sd, margin=margin)[0] == pytest.approx(expected, abs=2e-4)
+    first, second = SEEDS, [value - 0.001 for value in SEEDS[:3]]
+    theirs = stats.ttest_ind(first, second, alternative="greater")
+    pooled = (4 * np.var(first, ddof=1) + 2 * np.var(second, ddof=1)) / 6
+    drop = float(np.mean(first) - np.mean(second))
+    assert drop_p_value(drop, pooled, 6, (5, 3)) == pytest.approx(theirs.pvalue, rel=1e-9)
 
 
 @pytest.mark.parametrize("alternative", ["two-sided", "less", "greater"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.equivalence import Agreement, Verdict
-from harness.analysis.verdict import ClaimVerdict, Judgement, half_last_digit, judge
+from harness.analysis.verdict import CellVerdict, ExperimentVerdict, half_last_digit, judge
 from harness.errors import RecordError, StatisticsError
 from harness.experiment.claims import Claims, Published, Threshold
 from harness.experiment.manifest import Experiment
@@ -44,18 +44,19 @@ def make_records(
         values = {MEASURE: spread(base), "ndcg@10": spread(0.85)}
         records.append(make_record(values, experiment=experiment, variant="baseline"))
     for seed, mean in enumerate(tuned):
-        values = {MEASURE: spread(mean, seed=seed), "ndcg@10": spread(0.9, seed=seed)}
+        # The same queries are hard for every seed, as in real runs.
+        values = {MEASURE: spread(mean), "ndcg@10": spread(0.9)}
         records.append(make_record(values, experiment=experiment, seed=seed, **changes))
     return records
 
 
-def ask(tuned: list[float], base: float | None = 0.8348, **changes: Any) -> Judgement:
+def ask(tuned: list[float], base: float | None = 0.8348, **changes: Any) -> ExperimentVerdict:
     experiment = manifest(**changes)
     return judge(experiment, make_records(experiment, tuned, base), rounds=2000)
 
 
-def tuned_claim(judgement: Judgement) -> ClaimVerdict:
-    return next(claim for claim in judgement.claims if claim.variant == "finetuned")
+def tuned_cell(judged: ExperimentVerdict) -> CellVerdict:
+    return next(cell for cell in judged.cells if cell.claim.variant == "finetuned")
 
 
 @pytest.mark.parametrize(
@@ -75,43 +76,97 @@ def test_what_is_no_printed_number_has_no_last_digit(printed: str) -> None:
     ("base", "expected", "stands"),
     [
         (0.8348, Agreement.SAME, True),
-        (0.8340, Agreement.CLOSE, True),
+        (0.8390, Agreement.CLOSE, True),  # 200 queries: two steps of a half are 0.005
         (0.8000, Agreement.DIFFERENT, False),
         (0.9000, Agreement.DIFFERENT, False),
     ],
 )
 def test_a_baseline_is_judged_by_agreement(base: float, expected: Agreement, stands: object) -> None:
-    claim = ask([0.892], base).claims[0]
-    assert (claim.variant, claim.verdict, claim.stands) == ("baseline", expected, stands)
-    assert claim.outcome is None
+    judged = ask([0.892], base)
+    cell = judged.cells[0]
+    assert (cell.claim.variant, cell.verdict, cell.stands) == ("baseline", expected, stands)
+    assert cell.outcome is None
+    assert judged.claims[0].agreement is expected
+    assert judged.claims[0].difference == pytest.approx(base - 0.8348)
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [("0.8500", Agreement.SAME), ("0.8450", Agreement.DIFFERENT)],
+)
+def test_an_untrained_model_gets_its_worst_measure(other: str, expected: Agreement) -> None:
+    claims = Claims(model=MODEL, source=SOURCE, values={MEASURE: BASE, "ndcg@10": other})
+    judged = ask([0.892], claims=(claims,))
+    assert [claim.agreement for claim in judged.claims] == [Agreement.SAME, expected]
+    (cell,) = judged.cells
+    assert cell.verdict is expected
+    if expected is Agreement.DIFFERENT:
+        assert cell.claim.measure == "ndcg@10"
+
+
+def test_values_that_repeat_another_source_count_once_and_the_better_of_a_contradiction_speaks() -> None:
+    claims = tuple(
+        Claims(model=MODEL, source=source, values={MEASURE: text})
+        for source, text in (("a", "0.8348"), ("b", "0.8348"), ("c", "0.9000"))
+    )
+    judged = ask([0.892], claims=claims)
+    assert [claim.repeats for claim in judged.claims] == [False, True, True]
+    assert judged.claims[2].agreement is Agreement.DIFFERENT
+    (cell,) = judged.cells
+    assert (cell.verdict, cell.claim.source) == (Agreement.SAME, "a")
+
+
+def test_measures_that_follow_from_another_count_once() -> None:
+    experiment = manifest()
+    measures = ("accuracy@5", "precision@5", "recall@5")
+    claims = Claims(model=MODEL, source=SOURCE, values=dict.fromkeys(measures, "0.80"))
+    experiment = experiment.replace(
+        evaluation=experiment.evaluation.replace(measures=measures, primary="accuracy@5"),
+        claims=(claims,),
+        thresholds=(),
+    )
+    values = spread(0.8)
+    rows = {"accuracy@5": values, "recall@5": values, "precision@5": tuple(value / 5 for value in values)}
+    judged = judge(experiment, [make_record(rows, experiment=experiment, variant="baseline")], rounds=10)
+    assert [claim.repeats for claim in judged.claims] == [False, True, True]
+
+
+def test_one_primary_claim_per_trained_model_is_judged() -> None:
+    claims = Claims(model=MODEL, recipe="finetuned", source=SOURCE, values={"ndcg@10": "0.5", MEASURE: TUNED})
+    judged = ask([0.891, 0.892, 0.893], claims=(claims,))
+    (cell,) = judged.cells
+    assert (cell.claim.measure, cell.verdict) == (MEASURE, Verdict.REPRODUCED)
+    assert judged.claims[0].difference == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(
     ("tuned", "expected", "stands"),
     [
         ([0.891, 0.892, 0.893], Verdict.REPRODUCED, True),
-        ([0.880, 0.892, 0.899], Verdict.INCONCLUSIVE, None),
-        ([0.920, 0.921, 0.922], Verdict.EXCEEDS, False),
-        ([0.850, 0.851, 0.852], Verdict.NOT_REPRODUCED, False),
-        ([0.9005, 0.9015, 0.9025], Verdict.DIFFERS, False),
+        ([0.882, 0.892, 0.899], Verdict.COMPATIBLE, None),
+        ([0.960, 0.961, 0.962], Verdict.EXCEEDS, False),
+        ([0.822, 0.823, 0.824], Verdict.NOT_REPRODUCED, False),
+        ([0.9020, 0.9030, 0.9040], Verdict.DIFFERS, False),
+        ([0.892], Verdict.UNDECIDED, None),
     ],
 )
 def test_a_tuned_model_is_judged_over_its_seeds(tuned: list[float], expected: Verdict, stands: object) -> None:
-    claim = tuned_claim(ask(tuned))
-    assert (claim.verdict, claim.stands) == (expected, stands)
-    assert claim.seeds == (0, 1, 2)
-    assert claim.values == pytest.approx(tuned)
-    assert claim.interval is not None
-    assert (claim.plan is not None) is (expected is Verdict.INCONCLUSIVE)
+    cell = tuned_cell(ask(tuned))
+    assert (cell.verdict, cell.stands) == (expected, stands)
+    assert cell.claim.seeds == tuple(range(len(tuned)))
+    assert cell.claim.values == pytest.approx(tuned)
+    assert (cell.plan is not None) is (stands is None)
 
 
-def test_an_inconclusive_claim_says_how_many_seeds_would_decide_it_and_what_they_cost() -> None:
+def test_a_compatible_claim_says_how_many_seeds_would_decide_it_and_what_they_cost() -> None:
     experiment = manifest()
     records = make_records(experiment, [0.884, 0.892, 0.899], training_cost_usd=0.05)
-    plan = tuned_claim(judge(experiment, records, rounds=100)).plan
+    plan = tuned_cell(judge(experiment, records, rounds=100)).plan
     assert plan is not None
     assert plan.further_seeds is not None
     assert plan.further_seeds > 0
+    assert plan.probability is not None
+    assert 0 < plan.probability < 1
     assert plan.seconds == pytest.approx(plan.further_seeds * 120.0)  # training and evaluation, not preparation
     assert plan.cost_usd == pytest.approx(plan.further_seeds * 0.05)
 
@@ -120,14 +175,14 @@ def test_a_plan_has_no_cost_unless_every_trials_price_is_known() -> None:
     experiment = manifest()
     records = make_records(experiment, [0.884, 0.892, 0.899])
     for known in (records, [*records[:-1], records[-1].replace(training_cost_usd=0.05)]):
-        plan = tuned_claim(judge(experiment, known, rounds=100)).plan
+        plan = tuned_cell(judge(experiment, known, rounds=100)).plan
         assert plan is not None
         assert plan.further_seeds is not None
         assert plan.cost_usd is None
 
 
-def test_one_seed_is_inconclusive_and_has_no_plan() -> None:
-    plan = tuned_claim(ask([0.892])).plan
+def test_one_seed_is_undecided_and_has_no_plan() -> None:
+    plan = tuned_cell(ask([0.892])).plan
     assert plan is not None
     assert plan.further_seeds is None
     assert "one seed" in plan.reason
@@ -135,7 +190,7 @@ def test_one_seed_is_inconclusive_and_has_no_plan() -> None:
 
 def test_absent_trials_are_named() -> None:
     judgement = ask([0.891, 0.892], None)
-    baseline, tuned = judgement.claims
+    baseline, tuned = judgement.cells
     assert baseline.verdict is None
     assert baseline.stands is None
     assert baseline.missing == ("bioasq/all-mpnet-base-v2/baseline",)
@@ -149,17 +204,21 @@ def test_absent_trials_are_named() -> None:
 def test_no_record_at_all_leaves_every_claim_and_threshold_open() -> None:
     experiment = manifest()
     judgement = judge(experiment, [])
-    assert [claim.verdict for claim in judgement.claims] == [None, None]
+    assert [cell.verdict for cell in judgement.cells] == [None, None]
     assert [threshold.outcome for threshold in judgement.thresholds] == [None]
 
 
-def test_claims_of_data_marked_as_not_comparable_are_judged_and_marked() -> None:
+def test_on_other_queries_nothing_is_judged_and_differences_have_their_errors() -> None:
     published = Published(title="x", date="2024", not_comparable="rebuilt data")
     judgement = ask([0.891, 0.892, 0.893], published=published)
     assert judgement.not_comparable == "rebuilt data"
-    assert [claim.comparable for claim in judgement.claims] == [False, False]
-    assert [claim.verdict for claim in judgement.claims] == [Agreement.SAME, Verdict.REPRODUCED]
-    assert [claim.comparable for claim in ask([0.892]).claims] == [True, True]
+    assert [cell.verdict for cell in judgement.cells] == [None, None]
+    assert [claim.agreement for claim in judgement.claims] == [None, None]
+    variance = np.mean([spread(mean) for mean in (0.891, 0.892, 0.893)], axis=0).var(ddof=1)
+    claim = judgement.claims[1]
+    assert claim.standard_error == pytest.approx((2 * variance / 200) ** 0.5)
+    assert claim.z == pytest.approx(0.0, abs=1e-9)
+    assert [claim.standard_error for claim in ask([0.892]).claims] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -185,6 +244,7 @@ def test_the_effect_is_our_gain_by_the_published_gain_of_the_same_source() -> No
     assert effect.gain == pytest.approx(0.0572)
     assert effect.ratio.ratio == pytest.approx(1.0)
     assert effect.ratio.interval is not None
+    assert effect.ratio.interval.low < 1 < effect.ratio.interval.high
     other = Claims(model=MODEL, recipe="finetuned", source="elsewhere", values={MEASURE: TUNED})
     assert ask([0.892], claims=(manifest().claims[0], other)).effects == ()
 
@@ -271,7 +331,7 @@ def test_a_records_cached_stages_count_in_the_plan_as_they_were_when_done() -> N
     experiment = manifest()
     stages = {"prepare": make_cost(5.0), "train": make_cost(300.0, cached=True), "evaluate": make_cost(30.0)}
     records = make_records(experiment, [0.884, 0.892, 0.899], stages=stages)
-    plan = tuned_claim(judge(experiment, records, rounds=100)).plan
+    plan = tuned_cell(judge(experiment, records, rounds=100)).plan
     assert plan is not None
     assert plan.further_seeds is not None
     assert plan.seconds == pytest.approx(330.0 * plan.further_seeds)
