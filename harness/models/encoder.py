@@ -115,7 +115,7 @@ def make_encoder(model: SentenceTransformer, encoding: Encoding, *, place: str) 
     chosen: dict[Role, _Choice] = {}
     for role in ROLES:
         prompt = resolve_prompt(role, encoding, prompts, model.default_prompt_name)
-        task = TASKS[role] if _minds_task(model) else None
+        task = TASKS[role] if minds_task(model) else None
         same = (choice for choice in chosen.values() if (choice.way.prompt, choice.way.task) == (prompt, task))
         chosen[role] = next(same, None) or _choose_way(model, prompt, task, encoding=encoding, place=place)
     first, second = (chosen[role] for role in ROLES)
@@ -277,7 +277,7 @@ def _embed(
     return embeddings[rows]
 
 
-def _minds_task(model: SentenceTransformer) -> bool:
+def minds_task(model: SentenceTransformer) -> bool:
     """Say whether a model may do other things for a query than for a document, prompts aside."""
     first: Any = model[0]
     if not hasattr(first, "modality_config"):

@@ -19,7 +19,6 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.base.model import BaseModel
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from sentence_transformers.sentence_transformer.modules import Router
 from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -28,6 +27,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback, get
 from harness.errors import StoreError, TrainingError
 from harness.experiment.recipe import Recipe
 from harness.models.device import Precision, memory_errors
+from harness.models.encoder import minds_task
 from harness.models.encoding import TASKS, Encoding, Role, resolve_prompt
 from harness.models.loss import GroupedMultipleNegativesRankingLoss
 
@@ -58,22 +58,22 @@ def check_trackers(trackers: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the trainer must know of each column: the prompt before its texts, and the route of a Router."""
+    """What the trainer must know of each column: the prompt before its texts, and the task where the model minds it."""
 
     prompts: Mapping[str, str]
-    routes: Mapping[str, str]
+    tasks: Mapping[str, str]
 
 
 PLAIN_INPUTS = Inputs({}, {})
 
 
 def list_inputs(model: SentenceTransformer, roles: Sequence[Role], encoding: Encoding) -> Inputs:
-    """Return prompts and routes by column, those of evaluation; a column is named by the role of its texts."""
+    """Return prompts and tasks by column, those of evaluation; a column is named by the role of its texts."""
     own = {name: prompt or "" for name, prompt in model.prompts.items()}
     prompts = {role: resolve_prompt(role, encoding, own, model.default_prompt_name) for role in roles}
     return Inputs(
         {role: prompt for role, prompt in prompts.items() if prompt},
-        {role: TASKS[role] for role in roles} if isinstance(model[0], Router) else {},
+        {role: TASKS[role] for role in roles} if minds_task(model) else {},
     )
 
 
@@ -120,7 +120,7 @@ def make_arguments(
         disable_tqdm=True,
         dataloader_pin_memory=cuda,
         prompts=dict(inputs.prompts) or None,
-        router_mapping=dict(inputs.routes) or None,
+        router_mapping=dict(inputs.tasks) or None,
     )
 
 

@@ -51,14 +51,16 @@ def _transformer(folder: Path, kind: str = "bert", **settings: Any) -> Any:
     """Save a transformer with random weights, and load it as a module."""
     from sentence_transformers.sentence_transformer.modules import Transformer
 
-    tokenizer = build_tokenizer("mpnet" if kind == "mpnet" else "bert", LENGTH)
+    side = "left" if kind == "qwen3" else "right"
+    tokenizer = build_tokenizer("mpnet" if kind == "mpnet" else "bert", LENGTH, padding_side=side)
     if kind == "qwen3":
-        tokenizer.padding_side = "left"
         tokenizer.eos_token = "[SEP]"  # noqa: S105 - a token of text
     folder.mkdir(parents=True, exist_ok=True)
     _network(kind, len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     module = Transformer(str(folder), max_seq_length=LENGTH)
+    if kind == "qwen3" and module.tokenizer.padding_side != "left":
+        raise ValueError("expected a decoder with padding on the left")
     for key, value in settings.items():
         setattr(module, key, value)
     return module
@@ -68,15 +70,26 @@ def _network(kind: str, size: int) -> Any:
     import transformers
 
     common = {"vocab_size": size, "hidden_size": WIDTH, "num_hidden_layers": 2, "pad_token_id": 1}
+    # Without dropout, so that a training's loss is that of the embeddings.
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     heads = {"num_attention_heads": 4, "intermediate_size": 64}
     made: dict[str, tuple[str, dict[str, Any]]] = {
-        "bert": ("Bert", {**common, **heads, "max_position_embeddings": 64}),
-        "mpnet": ("MPNet", {**common, **heads, "max_position_embeddings": 64}),
-        "roberta": ("Roberta", {**common, **heads, "max_position_embeddings": 64, "type_vocab_size": 1}),
-        "electra": ("Electra", {**common, **heads, "embedding_size": 16, "max_position_embeddings": 64}),
+        "bert": ("Bert", {**common, **heads, **still, "max_position_embeddings": 64}),
+        "mpnet": ("MPNet", {**common, **heads, **still, "max_position_embeddings": 64}),
+        "roberta": ("Roberta", {**common, **heads, **still, "max_position_embeddings": 64, "type_vocab_size": 1}),
+        "electra": ("Electra", {**common, **heads, **still, "embedding_size": 16, "max_position_embeddings": 64}),
         "distilbert": (
             "DistilBert",
-            {"vocab_size": size, "dim": WIDTH, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "pad_token_id": 1},
+            {
+                "vocab_size": size,
+                "dim": WIDTH,
+                "n_layers": 2,
+                "n_heads": 4,
+                "hidden_dim": 64,
+                "pad_token_id": 1,
+                "dropout": 0.0,
+                "attention_dropout": 0.0,
+            },
         ),
         "modernbert": (
             "ModernBert",
@@ -96,7 +109,7 @@ def _network(kind: str, size: int) -> Any:
     }
     if kind == "t5":
         config = transformers.T5Config(
-            vocab_size=size, d_model=WIDTH, d_kv=8, d_ff=64, num_layers=2, num_heads=4, pad_token_id=1
+            vocab_size=size, d_model=WIDTH, d_kv=8, d_ff=64, num_layers=2, num_heads=4, dropout_rate=0.0, pad_token_id=1
         )
         return transformers.T5EncoderModel(config)
     name, options = made[kind]

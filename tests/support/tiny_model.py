@@ -74,7 +74,7 @@ def build_tiny_model(
     return folder
 
 
-def build_tokenizer(architecture: Architecture, max_length: int) -> Any:
+def build_tokenizer(architecture: Architecture, max_length: int, *, padding_side: str = "right") -> Any:
     """Build a WordPiece tokenizer of whole words and single characters.
 
     It is not trained, since a trainer settles ties differently each time, and models must be equal when seeds are.
@@ -103,6 +103,7 @@ def build_tokenizer(architecture: Architecture, max_length: int) -> Any:
         sep_token=last,
         unk_token=unknown,
         mask_token=mask,
+        padding_side=padding_side,
         model_max_length=max_length,
         model_input_names=["input_ids", "attention_mask"],
     )
