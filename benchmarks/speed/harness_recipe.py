@@ -79,7 +79,7 @@ def cut(prepared: PreparedData, passages: int | None) -> PreparedData:
 
 
 def evaluate(encoder: Encoder, data: PreparedData, evaluation: Evaluation) -> Mapping[str, float]:
-    run = rank_passages(encoder, data, evaluation, device="cpu")
+    run = rank_passages(encoder, data.select("test"), evaluation, device="cpu")
     return average(evaluate_run(run, data.qrels, evaluation.measures))
 
 

@@ -22,10 +22,7 @@ def refuse_not_yet(experiment: Experiment) -> None:
 
 
 def _list_not_yet(experiment: Experiment) -> Iterator[str]:
-    if len(experiment.data) > 1 or len(experiment.evaluation.on) > 1:
-        yield "more than one data set or test set"
-    if experiment.primary_set.part != "test":
-        yield f"evaluation on {experiment.primary_set}"
+    yield from (f"evaluation on {one}" for one in experiment.evaluation.test_sets if one.part != "test")
     for name, data in experiment.data.items():
         yield from _list_of_data(name, data)
     for model in experiment.models:
@@ -45,11 +42,7 @@ def _list_of_data(name: str, data: Data) -> Iterator[str]:
 
 
 def _list_of_model(model: Model) -> Iterator[str]:
-    keys = ("prompts", "similarity_override", "max_seq_length", "truncate_dims")
-    yield from (f"models.{model.name}.{key}" for key in keys if getattr(model, key))
     if model.kind != "dense":
         yield f"models.{model.name}.kind {model.kind!r}"
-    if model.similarity not in {None, "cosine"}:
-        yield f"models.{model.name}.similarity {model.similarity!r}"
     if set(model.recipes) - {"finetuned"}:
         yield f"models.{model.name}.recipes other than one called 'finetuned'"

@@ -41,6 +41,22 @@ def list_columns(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[st
 
 
 @dataclass(frozen=True)
+class TestData:
+    """What is ranked and judged: the queries of one part, all passages of the data set, and the judgements."""
+
+    queries: Mapping[str, str]
+    corpus: Mapping[str, str]
+    qrels: Qrels
+
+    __test__ = False  # pytest takes any class of such a name for tests
+
+    @property
+    def duplicate_passages(self) -> int:
+        """How many passages repeat the text of an earlier one."""
+        return len(self.corpus) - len(set(self.corpus.values()))
+
+
+@dataclass(frozen=True)
 class PreparedData:
     """What the later stages read.
 
@@ -53,10 +69,15 @@ class PreparedData:
     corpus: Mapping[str, str]
     qrels: Qrels
 
-    @property
-    def duplicate_passages(self) -> int:
-        """How many passages repeat the text of an earlier one."""
-        return len(self.corpus) - len(set(self.corpus.values()))
+    def select(self, part: PartName) -> TestData:
+        """Return what is ranked and judged of a part.
+
+        Raises:
+            DataError: the part has no judgements.
+        """
+        if part != "test":
+            raise DataError(f"part {part!r} has no judgements; test alone has, so far")
+        return TestData(self.queries, self.corpus, self.qrels)
 
 
 def load_rows(folder: Path, data: Data, *, cache: Path) -> tuple[tuple[Row, ...], tuple[Row, ...]]:

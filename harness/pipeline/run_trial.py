@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.core.files import hash_file, write_atomically
 from harness.errors import RecordError, ThresholdMissed
 from harness.experiment.claims import BASELINE
+from harness.experiment.data import PartName
 from harness.experiment.lock import Lock, list_sources
 from harness.experiment.manifest import Experiment
+from harness.experiment.model import Model
 from harness.experiment.not_yet import refuse_not_yet
 from harness.experiment.trial import Trial
 from harness.models.device import describe_arithmetic, keep_freed_memory, name_device, pick_device
+from harness.models.encoding import Encoding
 from harness.models.training import choose_precision
 from harness.pipeline import stages
 from harness.pipeline.progress import Progress
+from harness.pipeline.results import make_results
 from harness.pipeline.store import Output, Store
-from harness.records.artifacts import format_texts
 from harness.records.environment import Environment, collect_environment
-from harness.records.measures import average, best_reachable_mrr, evaluate_run
-from harness.records.record import (
-    Artifact,
-    DataSummary,
-    Record,
-    Result,
-    StageCost,
-    StageName,
-    TrainingLog,
-    write_record,
-)
+from harness.records.record import EncodingLog, Record, Result, StageCost, StageName, TrainingLog, write_record
 from harness.sources.fetch import Fetched, fetch_source, find_role
 
 SECONDS_PER_HOUR = 3600
@@ -114,76 +106,51 @@ def open_workplace(
 
 
 def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
-    """Run one trial and store its record, run and qrels below the results folder.
+    """Run one trial and store its record, runs and qrels below the results folder.
 
     Raises:
         HarnessError: the trial could not be made; what was finished stays in the store.
     """
     progress.begin_trial(trial)
-    experiment, store, device = workplace.experiment, workplace.store, workplace.device
-    model = experiment.model(trial.model)
-    data_name = experiment.primary_set.data
-    data_source = _fetch(workplace, f"data:{data_name}")
-    model_source = _fetch(workplace, f"model:{model.name}")
-    base_digest = stages.digest_files(model_source.resolved.files)
+    experiment, device = workplace.experiment, workplace.device
+    evaluation, model = experiment.evaluation, experiment.model(trial.model)
     done = _Stages(progress)
+    fetched = {f"model:{model.name}": _fetch(workplace, f"model:{model.name}")}
+    prepared: dict[str, stages.Prepared] = {}
+    for name in _list_data(experiment, trial):
+        source = fetched[f"data:{name}"] = _fetch(workplace, f"data:{name}")
+        progress.begin_stage("prepare")
+        prepared[name] = stages.prepare(experiment.data[name], source.resolved, source.folder, store=workplace.store)
+        done.note("prepare", prepared[name].output)
+    tests = {str(one): _select_test(prepared[one.data], one.part) for one in evaluation.test_sets}
 
-    progress.begin_stage("prepare")
-    prepared = stages.prepare(experiment.data[data_name], data_source.resolved, data_source.folder, store=store)
-    done.note("prepare", prepared.output)
-
-    log: TrainingLog | None = None
-    if trial.variant == BASELINE:
-        stage: StageName = "baseline"
-        folder, digest = model_source.folder, base_digest
-    else:
-        stage = "evaluate"
-        if trial.seed is None:
-            raise RecordError(f"{trial.id}: a trained trial needs a seed")
-        recipe = experiment.recipes[trial.variant]
-        progress.begin_stage("train")
-        trained = stages.train(
-            model_source.folder,
-            base_digest,
-            prepared,
-            recipe,
-            experiment.evaluation,
-            seed=trial.seed,
+    encoding = make_encoding(model)
+    subject = _Subject(
+        fetched[f"model:{model.name}"].folder, stages.digest_files(fetched[f"model:{model.name}"].resolved.files), None
+    )
+    if trial.variant != BASELINE:
+        subject = _train(trial, workplace, subject, prepared, test=tests[evaluation.on[0]], done=done)
+    stage: StageName = "baseline" if trial.variant == BASELINE else "evaluate"
+    results: dict[str, Result] = {}
+    log: EncodingLog | None = None
+    for on, test in tests.items():
+        progress.begin_stage(stage)
+        retrieved = stages.evaluate(
+            subject.folder,
+            subject.digest,
+            test,
+            evaluation,
+            stage=stage,
             device=device,
-            precision=choose_precision(recipe, device, workplace.precision),
-            store=store,
-            progress=progress.advance_steps,
-            trackers=workplace.trackers,
+            store=workplace.store,
+            encoding=encoding,
+            progress=progress.advance_texts,
         )
-        done.note("train", trained.output)
-        folder, digest, log = trained.folder, trained.output.entry.digest, trained.log
+        done.note(stage, retrieved.output)
+        log = log or retrieved.encoding
+        pairs = len(prepared[on.partition("/")[0]].data.train)
+        results |= make_results(on, trial, test, retrieved, experiment, results=workplace.results, train_pairs=pairs)
 
-    progress.begin_stage(stage)
-    retrieved = stages.evaluate(
-        folder,
-        digest,
-        prepared,
-        experiment.evaluation,
-        stage=stage,
-        device=device,
-        store=store,
-        progress=progress.advance_texts,
-    )
-    done.note(stage, retrieved.output)
-
-    qrels = prepared.data.qrels
-    per_query = evaluate_run(retrieved.run, qrels, experiment.evaluation.measures)
-    result = Result(
-        data=_summarise(prepared),
-        truncated_texts=retrieved.truncated_texts,
-        embeddings_sha256=retrieved.output.entry.files.get(stages.EMBEDDINGS_FILE),
-        values=average(per_query),
-        query_ids=tuple(qrels),
-        per_query={measure: tuple(values.tolist()) for measure, values in per_query.items()},
-        run=_publish(workplace.results, retrieved.output.folder / stages.RUN_FILE, f"{trial.stem}.run.gz", trial),
-        qrels=_publish(workplace.results, prepared.output.folder / "qrels.gz", "qrels.gz", trial),
-        texts=_publish_texts(workplace, prepared, trial),
-    )
     record = Record(
         schema_version=2,
         trial=trial,
@@ -193,17 +160,85 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
         device=device,
         device_name=name_device(device, workplace.environment.cpu),
         environment=workplace.environment,
-        sources={f"data:{data_name}": data_source.resolved, f"model:{model.name}": model_source.resolved},
+        sources={name: one.resolved for name, one in sorted(fetched.items())},
         stages=done.costs,
-        training=log,
+        training=subject.log,
         training_cost_usd=None,
-        evaluations={str(experiment.primary_set): result},
+        encoding=log,
+        evaluations=results,
     )
     record = record.replace(training_cost_usd=_price(record))
     write_record(record, workplace.results)
-    primary = experiment.evaluation.primary
-    progress.end_trial(f"{primary} {record.values[primary]:.4f}")
+    progress.end_trial(f"{evaluation.primary} {record.values[evaluation.primary]:.4f}")
     return record
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The model that is evaluated: its folder, the digest that stands for it, and what training logged."""
+
+    folder: Path
+    digest: str
+    log: TrainingLog | None
+
+
+def make_encoding(model: Model) -> Encoding:
+    """Return how the manifest wants a model asked."""
+    prompts = model.prompts
+    return Encoding(
+        query_prompt=None if prompts is None else prompts.query,
+        passage_prompt=None if prompts is None else prompts.passage,
+        similarity=model.similarity,
+        similarity_override=model.similarity_override,
+        max_seq_length=model.max_seq_length,
+        truncate_dims=model.truncate_dims,
+    )
+
+
+def _list_data(experiment: Experiment, trial: Trial) -> list[str]:
+    """Name the data sets of a trial, the primary test set's first."""
+    names = [test_set.data for test_set in experiment.evaluation.test_sets]
+    if trial.variant != BASELINE:
+        names.append(experiment.recipes[trial.variant].data)
+    return list(dict.fromkeys(names))
+
+
+def _select_test(prepared: stages.Prepared, part: PartName) -> stages.PreparedTest:
+    return stages.PreparedTest(prepared.data.select(part), part, prepared.output)
+
+
+def _train(
+    trial: Trial,
+    workplace: Workplace,
+    base: _Subject,
+    prepared: Mapping[str, stages.Prepared],
+    *,
+    test: stages.PreparedTest,
+    done: _Stages,
+) -> _Subject:
+    """Train the base by the trial's recipe."""
+    experiment = workplace.experiment
+    recipe = experiment.recipes[trial.variant]
+    if trial.seed is None:
+        raise RecordError(f"{trial.id}: a trained trial needs a seed")
+    done.progress.begin_stage("train")
+    trained = stages.train(
+        base.folder,
+        base.digest,
+        prepared[recipe.data],
+        recipe,
+        test=test,
+        evaluation=experiment.evaluation,
+        seed=trial.seed,
+        device=workplace.device,
+        precision=choose_precision(recipe, workplace.device, workplace.precision),
+        store=workplace.store,
+        encoding=make_encoding(experiment.model(trial.model)),
+        progress=done.progress.advance_steps,
+        trackers=workplace.trackers,
+    )
+    done.note("train", trained.output)
+    return _Subject(trained.folder, trained.output.entry.digest, trained.log)
 
 
 def check_thresholds(record: Record) -> None:
@@ -214,25 +249,25 @@ def check_thresholds(record: Record) -> None:
     """
     trial = record.trial
     missed = [
-        f"{trial.id}: {bound.measure} is {record.values[bound.measure]:.4f}, must be above {bound.above}"
+        f"{trial.id}: {bound.measure} is {value:.4f}, must be above {bound.above}"
         for bound in record.experiment.thresholds
         if (bound.model, bound.variant) == (trial.model, trial.variant)
-        and not record.values[bound.measure] > bound.above
+        and not (value := record.at(bound.on, bound.dim).values[bound.measure]) > bound.above
     ]
     if missed:
         raise ThresholdMissed("\n".join(missed))
 
 
 class _Stages:
-    """Collects what the stages took."""
+    """Collects what the stages took; of a stage that ran several times the sum, under the first one's key."""
 
     def __init__(self, progress: Progress) -> None:
         self.costs: dict[StageName, StageCost] = {}
-        self._progress = progress
+        self.progress = progress
 
     def note(self, stage: StageName, output: Output) -> None:
-        entry = output.entry
-        self.costs[stage] = StageCost(
+        entry, before = output.entry, self.costs.get(stage)
+        cost = StageCost(
             seconds=entry.seconds,
             cached=output.cached,
             peak_memory_bytes=entry.peak_memory_bytes,
@@ -241,7 +276,18 @@ class _Stages:
             output_digest=entry.digest,
             commit=entry.commit,
         )
-        self._progress.end_stage(entry.seconds, cached=output.cached)
+        self.costs[stage] = cost if before is None else _add(before, cost)
+        self.progress.end_stage(entry.seconds, cached=output.cached)
+
+
+def _add(first: StageCost, other: StageCost) -> StageCost:
+    device = [peak for peak in (first.peak_device_memory_bytes, other.peak_device_memory_bytes) if peak is not None]
+    return first.replace(
+        seconds=first.seconds + other.seconds,
+        cached=first.cached and other.cached,
+        peak_memory_bytes=max(first.peak_memory_bytes, other.peak_memory_bytes),
+        peak_device_memory_bytes=max(device, default=None),
+    )
 
 
 def _fetch(workplace: Workplace, name: str) -> Fetched:
@@ -255,44 +301,6 @@ def _fetch(workplace: Workplace, name: str) -> Fetched:
         base=workplace.base,
         override=workplace.data_dir if role == "data" else None,
     )
-
-
-def _summarise(prepared: stages.Prepared) -> DataSummary:
-    data = prepared.data
-    return DataSummary(
-        digest=prepared.output.entry.digest,
-        train_pairs=len(data.train),
-        queries=len(data.queries),
-        passages=len(data.corpus),
-        duplicate_passages=data.duplicate_passages,
-        best_reachable_mrr=best_reachable_mrr(data.qrels, data.corpus),
-    )
-
-
-def _publish(results: Path, source: Path, name: str, trial: Trial) -> Artifact:
-    """Copy a file of the store below the results folder."""
-    try:
-        content = source.read_bytes()
-    except OSError as cause:
-        raise RecordError(f"{source}: cannot be read: {cause.strerror or cause}") from cause
-    return _write_artifact(results, content, name, trial)
-
-
-def _publish_texts(workplace: Workplace, prepared: stages.Prepared, trial: Trial) -> Artifact | None:
-    """Write the texts that a report quotes, where the manifest says whose they are and they are few enough."""
-    if workplace.experiment.attribution is None:
-        return None
-    content = format_texts(prepared.data.queries, prepared.data.corpus)
-    return None if content is None else _write_artifact(workplace.results, content, "texts.json.gz", trial)
-
-
-def _write_artifact(results: Path, content: bytes, name: str, trial: Trial) -> Artifact:
-    path = f"runs/{trial.experiment}/{name}"
-    try:
-        write_atomically(results / path, content)
-    except OSError as cause:
-        raise RecordError(f"{results / path}: cannot be written: {cause.strerror or cause}") from cause
-    return Artifact(path=path, sha256=hash_file(results / path))
 
 
 def _price(record: Record) -> float | None:

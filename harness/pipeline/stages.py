@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.core.schema import Frozen, canonical_json, decode_json, read_text
 from harness.errors import StoreError
-from harness.experiment.data import Data
+from harness.experiment.data import Data, PartName
 from harness.experiment.evaluation import Evaluation
 from harness.experiment.lock import ResolvedSource
 from harness.experiment.recipe import Recipe
@@ -24,21 +24,20 @@ from harness.models.encoding import OWN_ENCODING, Encoding
 from harness.models.search import retrieve
 from harness.models.training import LOG_FILE, MODEL_FOLDER, StepProgress, train_model
 from harness.pipeline.cost import Meter
-from harness.pipeline.dataset import PreparedData, list_columns, load_rows, read_prepared, write_prepared
+from harness.pipeline.dataset import PreparedData, TestData, list_columns, load_rows, read_prepared, write_prepared
 from harness.pipeline.store import Cost, Output, Store
 from harness.records.environment import list_packages
 from harness.records.measures import average, evaluate_run
-from harness.records.record import StageName, TrainingLog
+from harness.records.record import EncodingLog, StageName, TrainingLog
 from harness.records.run import Run, read_run, write_run
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 # Bumped by hand when a stage would give another output for the same inputs.
-VERSIONS: dict[StageName, int] = {"prepare": 1, "baseline": 2, "train": 2, "evaluate": 2}
+VERSIONS: dict[StageName, int] = {"prepare": 1, "baseline": 3, "train": 2, "evaluate": 3}
 # Versions of these packages change numerics; those of others do not.
 NUMERIC_PACKAGES = ("accelerate", "numpy", "sentence-transformers", "tokenizers", "torch", "transformers")
-RUN_FILE = "run.gz"
 NOTES_FILE = "notes.json"
 EMBEDDINGS_FILE = "embeddings.npy"
 
@@ -54,6 +53,15 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class PreparedTest:
+    """One part of prepared data, to be ranked and judged, and the output that it is of."""
+
+    data: TestData
+    part: PartName
+    output: Output
+
+
+@dataclass(frozen=True)
 class Trained:
     """A checkpoint: the model's folder, its log, and the stored output."""
 
@@ -64,17 +72,24 @@ class Trained:
 
 @dataclass(frozen=True)
 class Retrieved:
-    """The ranked lists of one model, how many texts were longer than it reads, and notes on how it was asked."""
+    """The ranked lists of one model on one test set.
 
-    run: Run
+    Attributes:
+        runs: by dimension; None stands for the model's own, where none are set.
+        truncated_texts: how many texts were longer than the model reads.
+        encoding: how the model was asked.
+        output: the stored output, with a file for every run.
+    """
+
+    runs: Mapping[int | None, Run]
     truncated_texts: int
-    notes: tuple[str, ...]
+    encoding: EncodingLog | None
     output: Output
 
 
 class _Notes(Frozen):
     truncated_texts: int
-    encoding: tuple[str, ...] = ()
+    encoding: EncodingLog | None = None
 
 
 def prepare(data: Data, source: ResolvedSource, folder: Path, *, store: Store) -> Prepared:
@@ -108,8 +123,9 @@ def train(
     base_digest: str,
     prepared: Prepared,
     recipe: Recipe,
-    evaluation: Evaluation,
     *,
+    test: PreparedTest,
+    evaluation: Evaluation,
     seed: int,
     device: str,
     precision: Precision,
@@ -118,7 +134,7 @@ def train(
     progress: StepProgress | None = None,
     trackers: Sequence[str] = (),
 ) -> Trained:
-    """Fine-tune a base model on the prepared pairs.
+    """Fine-tune a base model on the prepared pairs; ``test`` is what is evaluated on the way, where the recipe asks.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -126,8 +142,8 @@ def train(
     """
 
     def evaluate_so_far(model: SentenceTransformer) -> Mapping[str, float]:
-        run = rank_passages(make_encoder(model, encoding, place=str(base)), prepared.data, evaluation, device=device)
-        return average(evaluate_run(run, prepared.data.qrels, evaluation.measures))
+        run = rank_passages(make_encoder(model, encoding, place=str(base)), test.data, evaluation, device=device)
+        return average(evaluate_run(run, test.data.qrels, evaluation.measures))
 
     def make(target: Path, scratch: Path) -> Cost:
         with Meter(device) as meter:
@@ -176,7 +192,7 @@ def train(
 def evaluate(
     folder: Path,
     model_digest: str,
-    prepared: Prepared,
+    test: PreparedTest,
     evaluation: Evaluation,
     *,
     stage: StageName,
@@ -185,47 +201,64 @@ def evaluate(
     encoding: Encoding = OWN_ENCODING,
     progress: TextProgress | None = None,
 ) -> Retrieved:
-    """Rank the corpus for every query with a model: the stage ``baseline`` or ``evaluate``.
+    """Rank the corpus for every query of a test set with a model: the stage ``baseline`` or ``evaluate``.
 
-    Measures are not part of the output: they follow from the run, so that another measure costs no encoding.
+    Texts are embedded once, whatever the number of dimensions. Measures are not part of the output: they follow from
+    the runs, so that another measure costs no encoding.
 
     Raises:
         SourceError: the model cannot be loaded.
         StoreError: the store cannot be used.
     """
+    data = test.data
 
     def make(target: Path, _: Path) -> Cost:
         with Meter(device) as meter:
             encoder = open_encoder(folder, device=device, encoding=encoding)
-            embeddings = _embed_all(encoder, prepared.data, evaluation, progress)
-            run = _rank_all(encoder, embeddings, prepared.data, evaluation, device)
-        write_run(run, target / RUN_FILE)
+            embeddings = _embed_all(encoder, data, evaluation, progress)
+            for dim in encoding.truncate_dims or (None,):
+                run = _rank_all(encoder, embeddings, data, evaluation, device, dim=dim)
+                write_run(run, target / name_run_file(dim))
         # Not read again: they let a proof of determinism name the first text whose embedding differs.
         np.save(target / EMBEDDINGS_FILE, embeddings)
-        truncated = count_truncated(encoder, list(prepared.data.queries.values()), role="query")
-        truncated += count_truncated(encoder, list(prepared.data.corpus.values()), role="passage")
-        notes = _Notes(truncated_texts=truncated, encoding=encoder.notes)
-        (target / NOTES_FILE).write_text(notes.model_dump_json(), encoding="utf-8")
+        truncated = count_truncated(encoder, list(data.queries.values()), role="query")
+        truncated += count_truncated(encoder, list(data.corpus.values()), role="passage")
+        log = EncodingLog(prompts=dict(encoder.prompts), similarity=encoder.similarity, notes=encoder.notes)
+        _write_notes(target, _Notes(truncated_texts=truncated, encoding=log))
         return meter.cost
 
     inputs = {
         "version": VERSIONS[stage],
         "model": model_digest,
-        "data": prepared.output.entry.digest,
+        "data": test.output.entry.digest,
+        "part": test.part,
         "top_k": evaluation.top_k,
         "batch_tokens": evaluation.batch_tokens,
         **_list_encoding(encoding),
         **_list_numeric_inputs(device),
     }
-    output = store.get_or_make(stage, inputs, make)
+    return _read_retrieved(store.get_or_make(stage, inputs, make), encoding.truncate_dims)
+
+
+def name_run_file(dim: int | None) -> str:
+    """Name the file of a run within its output."""
+    return "run.gz" if dim is None else f"run.dim={dim}.gz"
+
+
+def _write_notes(target: Path, notes: _Notes) -> None:
+    (target / NOTES_FILE).write_text(notes.model_dump_json(), encoding="utf-8")
+
+
+def _read_retrieved(output: Output, dims: Sequence[int] = ()) -> Retrieved:
     text = read_text(output.folder / NOTES_FILE, limit_bytes=2**20, error=StoreError)
     notes = decode_json(_Notes, text, place=str(output.folder / NOTES_FILE), error=StoreError)
-    return Retrieved(read_run(output.folder / RUN_FILE), notes.truncated_texts, notes.encoding, output)
+    runs = {dim: read_run(output.folder / name_run_file(dim)) for dim in (dims or (None,))}
+    return Retrieved(runs, notes.truncated_texts, notes.encoding, output)
 
 
 def rank_passages(
     encoder: Encoder,
-    data: PreparedData,
+    data: TestData,
     evaluation: Evaluation,
     *,
     device: str,
@@ -236,7 +269,7 @@ def rank_passages(
 
 
 def _embed_all(
-    encoder: Encoder, data: PreparedData, evaluation: Evaluation, progress: TextProgress | None
+    encoder: Encoder, data: TestData, evaluation: Evaluation, progress: TextProgress | None
 ) -> NDArray[np.float32]:
     """Return one row per query, then one per passage."""
     return encode_roles(
@@ -249,10 +282,16 @@ def _embed_all(
 
 
 def _rank_all(
-    encoder: Encoder, embeddings: NDArray[np.float32], data: PreparedData, evaluation: Evaluation, device: str
+    encoder: Encoder,
+    embeddings: NDArray[np.float32],
+    data: TestData,
+    evaluation: Evaluation,
+    device: str,
+    *,
+    dim: int | None = None,
 ) -> Run:
     count = len(data.queries)
-    whole = np.ascontiguousarray(embeddings[:, : encoder.dims[0]])
+    whole = np.ascontiguousarray(embeddings[:, : dim or encoder.dims[0]])
     return retrieve(
         whole[:count],
         list(data.queries),

@@ -17,6 +17,7 @@ from harness.errors import RecordError
 from harness.experiment.claims import BASELINE
 from harness.experiment.lock import ResolvedSource
 from harness.experiment.manifest import Experiment
+from harness.experiment.model import Similarity
 from harness.experiment.trial import Trial
 from harness.experiment.upgrade import upgrade_experiment
 from harness.records.environment import Environment
@@ -80,6 +81,14 @@ class TrainingLog(Frozen):
     weights_sha256: Digest
 
 
+class EncodingLog(Frozen):
+    """How a model was asked: what stood before its texts by role, how they were compared, and what to know of it."""
+
+    prompts: dict[Literal["query", "passage"], str]
+    similarity: Similarity
+    notes: tuple[str, ...] = ()
+
+
 class Artifact(Frozen):
     """A file below the results folder."""
 
@@ -140,6 +149,8 @@ class Record(Frozen):
     stages: dict[StageName, StageCost]
     training: TrainingLog | None
     training_cost_usd: float | None
+    # The first records had none.
+    encoding: EncodingLog | None = None
     evaluations: Annotated[dict[str, Result], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -81,8 +81,8 @@ def test_the_corpus_has_all_positives_and_the_queries_are_those_of_test() -> Non
 
 
 def test_duplicate_passages_are_counted() -> None:
-    assert prepare_data(TRAIN, TEST).duplicate_passages == 1
-    assert prepare_data(TRAIN[1:], TEST).duplicate_passages == 0
+    assert prepare_data(TRAIN, TEST).select("test").duplicate_passages == 1
+    assert prepare_data(TRAIN[1:], TEST).select("test").duplicate_passages == 0
 
 
 def test_an_id_of_train_and_test_is_refused() -> None:

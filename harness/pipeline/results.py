@@ -1,0 +1,108 @@
+"""A trial's results: values from runs and judgements, and the files that they follow from, below the results folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from harness.core.files import hash_file, write_atomically
+from harness.errors import RecordError
+from harness.experiment.manifest import Experiment
+from harness.experiment.trial import Trial
+from harness.pipeline.stages import EMBEDDINGS_FILE, PreparedTest, Retrieved, name_run_file
+from harness.records.artifacts import format_texts
+from harness.records.measures import average, best_reachable_mrr, evaluate_run
+from harness.records.record import Artifact, DataSummary, Result
+from harness.records.trec import write_qrels
+
+QRELS_FILE = "qrels.gz"
+TEXTS_FILE = "texts.json.gz"
+
+
+def make_results(
+    on: str,
+    trial: Trial,
+    test: PreparedTest,
+    retrieved: Retrieved,
+    experiment: Experiment,
+    *,
+    results: Path,
+    train_pairs: int,
+) -> dict[str, Result]:
+    """Judge a model's runs on one test set, and keep what the values follow from.
+
+    Args:
+        on: the test set, DATA/PART.
+        trial: whose runs they are.
+        test: the test set's data.
+        retrieved: the runs, by dimension.
+        experiment: says which measures, and whether texts may be quoted.
+        results: folder that runs, judgements and texts are written below.
+        train_pairs: rows that the data set has for training.
+
+    Returns:
+        Results by name, DATA/PART or DATA/PART@DIM.
+
+    Raises:
+        RecordError: a file cannot be read or written.
+    """
+    folder = results / "runs" / trial.experiment / on.replace("/", ".")
+    qrels = _write_qrels(test, folder, results)
+    texts = _write_texts(test, folder, results) if experiment.attribution is not None else None
+    summary = _summarise(test, train_pairs)
+    made = {}
+    for dim, run in retrieved.runs.items():
+        per_query = evaluate_run(run, test.data.qrels, experiment.evaluation.measures)
+        target = folder / (f"{trial.stem}.run.gz" if dim is None else f"{trial.stem}.dim={dim}.run.gz")
+        source = retrieved.output.folder / name_run_file(dim)
+        made[on if dim is None else f"{on}@{dim}"] = Result(
+            data=summary,
+            truncated_texts=retrieved.truncated_texts,
+            embeddings_sha256=retrieved.output.entry.files.get(EMBEDDINGS_FILE),
+            values=average(per_query),
+            query_ids=tuple(test.data.qrels),
+            per_query={measure: tuple(values.tolist()) for measure, values in per_query.items()},
+            run=_write(_read(source), target, results),
+            qrels=qrels,
+            texts=texts,
+        )
+    return made
+
+
+def _summarise(test: PreparedTest, train_pairs: int) -> DataSummary:
+    data = test.data
+    return DataSummary(
+        digest=test.output.entry.digest,
+        train_pairs=train_pairs,
+        queries=len(data.queries),
+        passages=len(data.corpus),
+        duplicate_passages=data.duplicate_passages,
+        best_reachable_mrr=best_reachable_mrr(data.qrels, data.corpus),
+    )
+
+
+def _write_qrels(test: PreparedTest, folder: Path, results: Path) -> Artifact:
+    with TemporaryDirectory() as scratch:
+        write_qrels(test.data.qrels, Path(scratch) / QRELS_FILE)
+        return _write(_read(Path(scratch) / QRELS_FILE), folder / QRELS_FILE, results)
+
+
+def _write_texts(test: PreparedTest, folder: Path, results: Path) -> Artifact | None:
+    """Write the texts that a report quotes, where they are few enough."""
+    content = format_texts(test.data.queries, test.data.corpus)
+    return None if content is None else _write(content, folder / TEXTS_FILE, results)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as cause:
+        raise RecordError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+
+
+def _write(content: bytes, path: Path, results: Path) -> Artifact:
+    try:
+        write_atomically(path, content)
+    except OSError as cause:
+        raise RecordError(f"{path}: cannot be written: {cause.strerror or cause}") from cause
+    return Artifact(path=path.relative_to(results).as_posix(), sha256=hash_file(path))
