@@ -18,6 +18,17 @@ SHOWN_ERRORS = 8
 SHOWN_CHARACTERS = 80
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# A stranger's numbers are bounded, far beyond what anything measured can be: their squares, sums and products with a
+# price then stay finite, whoever computes with them.
+MOST = 10**12
+Unit = Annotated[float, Field(ge=0, le=1)]
+Number = Annotated[float, Field(ge=-MOST, le=MOST)]
+Positive = Annotated[float, Field(gt=0, le=MOST)]
+Natural = Annotated[int, Field(ge=0, le=MOST)]
+Count = Annotated[int, Field(gt=0, le=MOST)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+Bytes = Annotated[int, Field(ge=0, le=2**50)]
+Dollars = Annotated[float, Field(ge=0, le=1e9)]
 
 
 class Frozen(BaseModel):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
-from harness.core.schema import Frozen
-from harness.experiment.data import Count
-from harness.experiment.recipe import Positive
+from harness.core.schema import Count, Frozen, Positive, Seconds, Unit
 
 BASELINE = "baseline"
-Unit = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Cell(Frozen):
@@ -101,7 +98,7 @@ class Published(Frozen):
     date: str
     not_comparable: str | None = None
     hardware: str | None = None
-    training_seconds: float | None = None
+    training_seconds: Seconds | None = None
 
 
 def _split(cell: str) -> tuple[str, str]:

@@ -10,13 +10,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.core.schema import Frozen
+from harness.core.schema import Count, Frozen, Unit
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
-Count = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 PartName = Literal["train", "dev", "test"]
 
 PART_NAMES: tuple[PartName, ...] = ("train", "dev", "test")
@@ -111,9 +109,9 @@ class Splits(Frozen):
 class Parts(Frozen):
     """Shares of a table that has no splits, drawn by the hash of ``salt`` and passage: no passage crosses parts."""
 
-    train: Share = 0.0
-    dev: Share = 0.0
-    test: Share = 0.0
+    train: Unit = 0.0
+    dev: Unit = 0.0
+    test: Unit = 0.0
     salt: str
 
     @model_validator(mode="after")

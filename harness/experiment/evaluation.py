@@ -9,9 +9,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.core.schema import Frozen
+from harness.core.schema import Count, Frozen
 from harness.errors import ManifestError
-from harness.experiment.data import NAME, PART_NAMES, Count, PartName, refuse_repeats
+from harness.experiment.data import NAME, PART_NAMES, PartName, refuse_repeats
 from harness.experiment.measure import parse_measure
 
 _TEST_SET = re.compile(rf"(?P<data>{NAME.pattern})/(?P<part>{'|'.join(PART_NAMES)})")

@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from harness.core.schema import Digest, Frozen, canonical_json, decode_json, format_json, read_text
+from harness.core.schema import Bytes, Digest, Frozen, canonical_json, decode_json, format_json, read_text
 from harness.errors import LockError
 from harness.experiment.data import Source
 from harness.experiment.manifest import Experiment
@@ -30,7 +30,7 @@ class LockedSource(Frozen):
     files: dict[str, Digest]
     complete: bool
     note: str | None = None
-    sizes: dict[str, Annotated[int, Field(ge=0)]] | None = None
+    sizes: dict[str, Bytes] | None = None
 
     @model_validator(mode="after")
     def _sizes_of_files(self) -> Self:

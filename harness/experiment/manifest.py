@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 import tomllib
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.core.schema import Frozen, canonical_json, decode, read_text
+from harness.core.schema import Frozen, Positive, canonical_json, decode, read_text
 from harness.errors import ManifestError
 from harness.experiment.claims import BASELINE, Claims, Comparison, Forgetting, Published, Threshold, Verdicts
 from harness.experiment.data import Data, PartName, check_name, refuse_repeats
 from harness.experiment.evaluation import Evaluation, TestSet
 from harness.experiment.model import Model
-from harness.experiment.recipe import Positive, Recipe, merge_bases
+from harness.experiment.recipe import Recipe, merge_bases
 from harness.experiment.upgrade import upgrade_experiment
 
 MANIFEST_LIMIT_BYTES = 1_000_000
 SEED_LIMIT = 2**32  # NumPy takes no larger one
+Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 
 # No dot, so that MODEL.VARIANT is the stem of one trial's files only.
 VARIANT = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 Variant = Annotated[str, Field(pattern=f"^{VARIANT}$")]
 """A recipe's name, or ``baseline`` for the untrained model."""
 
-# As torch.cuda.get_device_name() prints them: a price under any other name would never be found.
+# As torch.cuda.get_device_name() prints them: a price under another name may never be found.
 KNOWN_GPUS = (
     "NVIDIA A10", "NVIDIA A10G", "NVIDIA A100-PCIE-40GB", "NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-80GB",
     "NVIDIA A100 80GB PCIe", "NVIDIA B200", "NVIDIA GH200 480GB", "NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe",
@@ -45,7 +48,7 @@ class Experiment(Frozen):
     title: str
     summary: str
     attribution: str | None = None
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=SEED_LIMIT)], ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     data: Annotated[dict[str, Data], Field(min_length=1)]
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
     recipes: dict[str, Recipe] = Field(default_factory=dict)
@@ -68,14 +71,6 @@ class Experiment(Frozen):
     def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         refuse_repeats(seeds, "seed")
         return seeds
-
-    @field_validator("prices_usd_per_hour")
-    @classmethod
-    def _known_gpus(cls, prices: dict[str, float]) -> dict[str, float]:
-        for gpu in prices:
-            if gpu not in KNOWN_GPUS:
-                raise ValueError(f"unknown GPU {gpu!r}: known are {', '.join(KNOWN_GPUS)}")
-        return prices
 
     @field_validator("data")
     @classmethod
@@ -203,4 +198,12 @@ def read_experiment(path: Path) -> Experiment:
     # A copy that kept its name would write over the other's records.
     if experiment.name != path.stem:
         raise ManifestError(f"{path}: name is {experiment.name!r}, expected that of the file, {path.stem!r}")
+    for gpu in experiment.prices_usd_per_hour:
+        if gpu not in KNOWN_GPUS:
+            near = difflib.get_close_matches(gpu, KNOWN_GPUS, n=1, cutoff=0)[0]
+            warnings.warn(
+                f"{path}: prices_usd_per_hour: no GPU called {gpu!r} was seen yet, the nearest is {near!r}; a price is "
+                "found by the exact name that torch.cuda.get_device_name() gives",
+                stacklevel=2,
+            )
     return experiment

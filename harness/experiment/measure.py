@@ -43,19 +43,3 @@ def parse_measure(name: str) -> Measure:
         known = ", ".join(f"{family}@K" for family in FAMILIES)
         raise ManifestError(f"unknown measure {name!r}, expected one of {known} with K from 1 to 9999")
     return Measure(match[1], int(match[2]))
-
-
-def higher_is_better(name: str) -> bool:
-    """Tell whether a larger value is the better one: so it is for every family known here.
-
-    Args:
-        name: a measure's name.
-
-    Returns:
-        True.
-
-    Raises:
-        ManifestError: when the measure is unknown.
-    """
-    parse_measure(name)
-    return True

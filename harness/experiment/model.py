@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from harness.core.schema import Frozen
-from harness.experiment.data import Count, Source, check_name, refuse_repeats
+from harness.core.schema import Count, Frozen
+from harness.experiment.data import Source, check_name, refuse_repeats
 
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 

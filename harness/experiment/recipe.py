@@ -7,11 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from harness.core.schema import Frozen
+from harness.core.schema import Count, Frozen, Positive
 from harness.errors import ManifestError
-from harness.experiment.data import Count
 
-Positive = Annotated[float, Field(gt=0)]
 Input = Literal["query", "passage"]
 
 
@@ -56,7 +54,7 @@ class Arguments(Frozen):
     """
 
     num_train_epochs: Count
-    per_device_train_batch_size: Annotated[int, Field(ge=2)]
+    per_device_train_batch_size: Annotated[Count, Field(ge=2)]
     learning_rate: Positive
     # From 1 on the trainer would take a ratio for a number of steps.
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None

@@ -11,7 +11,7 @@ from harness.core.schema import Frozen
 from harness.errors import ManifestError
 from harness.experiment.claims import BASELINE
 from harness.experiment.data import NAME
-from harness.experiment.manifest import SEED_LIMIT, Experiment, Variant
+from harness.experiment.manifest import SEED_LIMIT, Experiment, Seed, Variant
 
 # Both names become parts of paths, also where a record is a stranger's.
 PlainName = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
@@ -23,7 +23,7 @@ class Trial(Frozen):
     experiment: PlainName
     model: PlainName
     variant: Variant
-    seed: int | None
+    seed: Seed | None
 
     @property
     def id(self) -> str:

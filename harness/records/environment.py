@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from harness.core.schema import Frozen, canonical_json
+from harness.core.schema import Bytes, Frozen, Natural, canonical_json
 
 PACKAGES = (
     "accelerate",
@@ -39,7 +39,7 @@ class Gpu(Frozen):
 
     name: str
     driver: str
-    memory_bytes: int
+    memory_bytes: Bytes
 
 
 class Environment(Frozen):
@@ -48,8 +48,8 @@ class Environment(Frozen):
     os: str
     architecture: str
     cpu: str
-    cpu_count: int
-    memory_bytes: int
+    cpu_count: Natural
+    memory_bytes: Bytes
     gpus: tuple[Gpu, ...]
     python: str
     packages: dict[str, str]
@@ -61,7 +61,7 @@ class Environment(Frozen):
     cpu_model: str | None = None
     cpu_features: tuple[str, ...] = ()
     # What decides the order of sums: torch's threads and vector instructions. Earlier records had neither.
-    threads: int | None = None
+    threads: Natural | None = None
     cpu_capability: str | None = None
 
     @property

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from harness.core.schema import Frozen, decode_json, format_json, read_text
+from harness.core.schema import Frozen, Unit, decode_json, format_json, read_text
 from harness.errors import RecordError
 from harness.experiment.data import COMMIT
-from harness.experiment.manifest import Variant
+from harness.experiment.manifest import Seed, Variant
 from harness.experiment.trial import PlainName
 from harness.records.record import Record
 
@@ -25,8 +25,8 @@ class TrialValues(Frozen):
 
     model: PlainName
     variant: Variant
-    seed: int | None
-    values: dict[str, float]
+    seed: Seed | None
+    values: dict[str, Unit]
 
 
 class Snapshot(Frozen):

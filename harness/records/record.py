@@ -11,7 +11,21 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from harness.core.files import write_atomically
-from harness.core.schema import Digest, Frozen, canonical_json, decode, decode_json, format_json, read_text
+from harness.core.schema import (
+    Bytes,
+    Digest,
+    Dollars,
+    Frozen,
+    Natural,
+    Number,
+    Seconds,
+    Unit,
+    canonical_json,
+    decode,
+    decode_json,
+    format_json,
+    read_text,
+)
 from harness.core.text import clip
 from harness.errors import RecordError
 from harness.experiment.claims import BASELINE
@@ -29,8 +43,6 @@ RECORD_LIMIT_BYTES = 64 * 2**20
 RELATIVE_PATH = r"^(?:[A-Za-z0-9][A-Za-z0-9_.=-]*/)*[A-Za-z0-9][A-Za-z0-9_.=-]*$"
 
 StageName = Literal["prepare", "baseline", "train", "evaluate"]
-Seconds = Annotated[float, Field(ge=0)]
-Bytes = Annotated[int, Field(ge=0)]
 
 
 class StageCost(Frozen):
@@ -49,19 +61,19 @@ class DataSummary(Frozen):
     """The prepared data in numbers."""
 
     digest: Digest
-    train_pairs: int
-    queries: int
-    passages: int
-    duplicate_passages: int
-    best_reachable_mrr: Annotated[float, Field(ge=0, le=1)]
+    train_pairs: Natural
+    queries: Natural
+    passages: Natural
+    duplicate_passages: Natural
+    best_reachable_mrr: Unit
 
 
 class LossPoint(Frozen):
     """The mean training loss over the steps since the last point."""
 
-    step: int
-    loss: float
-    learning_rate: float
+    step: Natural
+    loss: Number
+    learning_rate: Number
 
 
 class TrainingLog(Frozen):
@@ -73,9 +85,9 @@ class TrainingLog(Frozen):
     """
 
     precision: Literal["fp16", "bf16", "fp32"]
-    steps: int
+    steps: Natural
     loss: tuple[LossPoint, ...]
-    resumes: int
+    resumes: Natural
     batches: tuple[str, ...] = ()
     nondeterministic: tuple[str, ...] = ()
     weights_sha256: Digest
@@ -105,11 +117,11 @@ class Result(Frozen):
     """
 
     data: DataSummary
-    truncated_texts: int
+    truncated_texts: Natural
     embeddings_sha256: Digest | None = None
-    values: dict[str, float]
+    values: dict[str, Unit]
     query_ids: tuple[str, ...]
-    per_query: dict[str, tuple[float, ...]]
+    per_query: dict[str, tuple[Unit, ...]]
     run: Artifact
     qrels: Artifact
     texts: Artifact | None = None
@@ -148,7 +160,7 @@ class Record(Frozen):
     sources: dict[str, ResolvedSource]
     stages: dict[StageName, StageCost]
     training: TrainingLog | None
-    training_cost_usd: float | None
+    training_cost_usd: Dollars | None
     # The first records had none.
     encoding: EncodingLog | None = None
     evaluations: Annotated[dict[str, Result], Field(min_length=1)]

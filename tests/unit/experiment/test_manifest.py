@@ -88,7 +88,6 @@ def test_the_published_experiment_declares_what_was_published() -> None:
         ("evaluation.measures", [], "evaluation.measures: found []"),
         ("evaluation.primary", "ndcg@10", "the primary measure 'ndcg@10' must be one of the measures"),
         ("evaluation.top_k", 50, "'map@100' needs more passages than top_k = 50"),
-        ("prices_usd_per_hour", {"A10G": 1.1}, "unknown GPU 'A10G': known are NVIDIA A10, NVIDIA A10G"),
         ("prices_usd_per_hour|NVIDIA A10G", -1, "found -1"),
         (
             "recipes.finetuned.precision",
@@ -237,6 +236,17 @@ def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
     path.write_text(TINY.replace("seeds = [0, 1]", "seeds = [0]\nseeds = [1]"), encoding="utf-8")
     with pytest.raises(ManifestError, match=r"twice\.toml: not valid TOML: Cannot overwrite a value \(at line 7"):
         read_experiment(path)
+
+
+def test_a_price_of_a_gpu_that_was_never_seen_is_taken_with_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY.replace("NVIDIA A10G", "NVIDIA GeForce RTX 4090 Ti"), encoding="utf-8")
+    with pytest.warns(
+        UserWarning,
+        match=r"no GPU called 'NVIDIA GeForce RTX 4090 Ti' was seen yet, the nearest is 'NVIDIA GeForce RTX 4090'",
+    ):
+        experiment = read_experiment(path)
+    assert experiment.prices_usd_per_hour == {"NVIDIA GeForce RTX 4090 Ti": 1.1}
 
 
 def test_an_absent_manifest_is_named(tmp_path: Path) -> None:

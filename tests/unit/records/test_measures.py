@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.errors import DataError, ManifestError, StatisticsError
-from harness.experiment.measure import higher_is_better, parse_measure
+from harness.experiment.measure import parse_measure
 from harness.records.measures import MEASURES, average, best_reachable_mrr, evaluate_run
 from harness.records.run import Run
 
@@ -22,10 +22,9 @@ def ranked(**lists: str) -> Run:
     )
 
 
-def test_the_fifteen_published_measures_parse_to_themselves_and_higher_is_better() -> None:
+def test_the_fifteen_published_measures_parse_to_themselves() -> None:
     assert len(MEASURES) == len(set(MEASURES)) == 15
     assert [parse_measure(name).name for name in MEASURES] == list(MEASURES)
-    assert all(higher_is_better(name) for name in MEASURES)
 
 
 @pytest.mark.parametrize(
@@ -35,8 +34,6 @@ def test_the_fifteen_published_measures_parse_to_themselves_and_higher_is_better
 def test_an_unknown_measure_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(ManifestError, match=r"accuracy@K.*map@K"):
         parse_measure(name)
-    with pytest.raises(ManifestError):
-        higher_is_better(name)
 
 
 def test_values_worked_out_by_hand() -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from harness.core.files import write_atomically
 from harness.errors import RecordError
+from harness.records.history import History
 from harness.records.record import Artifact, Record, read_record, read_records, write_record
 from tests.support.manifests import parse
 from tests.support.records import make_record
@@ -61,6 +64,53 @@ def test_a_value_that_is_not_finite_is_never_put_into_a_record() -> None:
         make(training_cost_usd=float("nan"))
     with pytest.raises(ValidationError, match="finite number"):
         make_record({"mrr@10": (1.0, float("nan"))}, experiment=parse(), model="small", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [
+        ("stages.train.seconds", 1e308),
+        ("stages.train.peak_memory_bytes", 2**60),
+        ("training.steps", 10**30),
+        ("environment.memory_bytes", -1),
+        ("experiment.verdicts.margin", 1e300),
+        ("trial.seed", 2**32),
+        ("training_cost_usd", 1e300),
+        ("evaluations.tiny/test.values.mrr@10", 1.5),
+        ("evaluations.tiny/test.data.queries", 10**4000),
+    ],
+)
+def test_a_number_that_nothing_could_have_is_refused_by_name(path: Path, place: str, number: float) -> None:
+    """``1e308`` seconds overflowed in the statistics, with a traceback and no report."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    *folders, last = place.split(".")
+    table = data
+    for folder in folders:
+        table = table[folder]
+    assert table[last] is None or isinstance(table[last], int | float)
+    table[last] = number
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(RecordError, match=rf"seed=0\.json: {re.escape(place)}.*: found .*(expected|less than)"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("kind", [Record, History])
+def test_every_number_of_what_a_stranger_may_write_is_bounded(kind: type[BaseModel]) -> None:
+    open_ended = [place for place, bounded in list_numbers(kind.model_json_schema(), ()) if not bounded]
+    assert open_ended == []
+
+
+def list_numbers(schema: Any, place: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
+    """Yield the place of every number in a JSON schema, and whether it has a smallest and a largest value."""
+    if isinstance(schema, list):
+        for item in schema:
+            yield from list_numbers(item, place)
+    elif isinstance(schema, dict):
+        if schema.get("type") in ("number", "integer") and "const" not in schema:
+            low, high = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
+            yield ".".join(place), any(key in schema for key in low) and any(key in schema for key in high)
+        for key, item in schema.items():
+            yield from list_numbers(item, (*place, key))
 
 
 @pytest.mark.parametrize("version", [0, 3, "1", None, [1], True, 1.5])
@@ -159,20 +209,27 @@ def make_results(*names: str) -> Record:
     (result,) = make().evaluations.values()
     return make().replace(
         evaluations={
-            name: result.replace(values={**result.values, "mrr@10": float(place)}) for place, name in enumerate(names)
+            name: result.replace(values={**result.values, "mrr@10": place / 10}) for place, name in enumerate(names)
         }
     )
 
 
 @pytest.mark.parametrize(
     ("on", "dim", "value"),
-    [(None, None, 0), ("a/test", None, 0), ("a/test", 64, 1), ("b/dev", None, 2), ("b/dev", 64, 3), (None, 64, 1)],
+    [
+        (None, None, 0),
+        ("a/test", None, 0),
+        ("a/test", 64, 0.1),
+        ("b/dev", None, 0.2),
+        ("b/dev", 64, 0.3),
+        (None, 64, 0.1),
+    ],
 )
 def test_a_record_is_seen_from_a_test_set_and_dimension(on: str | None, dim: int | None, value: float) -> None:
     record = make_results("a/test@128", "a/test@64", "b/dev@128", "b/dev@64")
     view = record.at(on, dim)
     assert (view.values["mrr@10"], len(view.evaluations), view.on) == (value, 1, on or "a/test")
-    assert [found.values["mrr@10"] for found in record.views] == [0, 1, 2, 3]
+    assert [found.values["mrr@10"] for found in record.views] == [0, 0.1, 0.2, 0.3]
 
 
 @pytest.mark.parametrize(("on", "dim", "asked"), [("c/test", None, "c/test"), (None, 32, "the first test set at 32")])
