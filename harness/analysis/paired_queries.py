@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.analysis.seeds import Interval, check_level
 from harness.errors import StatisticsError
-from harness.experiment.claims import BASELINE
+from harness.experiment.trial import Pair, list_pairs
 from harness.records.record_set import Shelf, list_seeds, list_values
 
 ROUNDS = 100_000
@@ -208,13 +208,13 @@ def _chunks(rounds: int, queries: int, numbers: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class ChangedCell:
-    """Tuned against base for one model and measure, the query being the unit.
+    """Tuned against base for one model, recipe and measure, the query being the unit.
 
     ``p_value`` is of the two-sided sign-flip test on differences averaged over seeds; ``p_holm`` is corrected
     over all cells of the experiment; ``interval`` is the paired bootstrap's, 95 %.
     """
 
-    model: str
+    pair: Pair
     measure: str
     seeds: tuple[int, ...]
     queries: int
@@ -237,22 +237,22 @@ def compare_tuned(shelf: Shelf, *, rounds: int, seed: int) -> tuple[ChangedCell,
         seed: of the random draws.
 
     Returns:
-        One cell per tuned model and measure; none where base or tuned records are absent.
+        One cell per tuned model, recipe and measure; none where base or tuned records are absent.
 
     Raises:
         RecordError: a record lacks a measure.
     """
-    cells: list[tuple[str, str, tuple[int, ...]]] = []
+    cells: list[tuple[Pair, str, tuple[int, ...]]] = []
     rows = []
-    for model in shelf.experiment.models:
-        base, tuned = shelf.select(model.name, BASELINE), shelf.select(model.name, "finetuned")
+    for pair in list_pairs(shelf.experiment):
+        base, tuned = shelf.select_pair(pair)
         if not base or not tuned:
             continue
         for measure in shelf.experiment.evaluation.measures:
             list_values([*base, *tuned], measure)
             after = np.mean([record.per_query[measure] for record in tuned], axis=0)
             rows.append(after - np.asarray(base[0].per_query[measure]))
-            cells.append((model.name, measure, list_seeds(tuned)))
+            cells.append((pair, measure, list_seeds(tuned)))
     if not cells:
         return ()
     table = np.stack(rows)
@@ -260,7 +260,7 @@ def compare_tuned(shelf: Shelf, *, rounds: int, seed: int) -> tuple[ChangedCell,
     intervals = paired_bootstrap_intervals(table, seed=seed, rounds=min(rounds, BOOTSTRAP_ROUNDS))
     return tuple(
         ChangedCell(
-            model=model,
+            pair=pair,
             measure=measure,
             seeds=seeds,
             queries=table.shape[1],
@@ -271,7 +271,7 @@ def compare_tuned(shelf: Shelf, *, rounds: int, seed: int) -> tuple[ChangedCell,
             effect_size=effect_size(row),
             counts=count_wins(row),
         )
-        for (model, measure, seeds), row, interval, p_value, corrected in zip(
+        for (pair, measure, seeds), row, interval, p_value, corrected in zip(
             cells, table, intervals, p_values, holm(p_values), strict=True
         )
     )

@@ -26,6 +26,7 @@ from harness.analysis.spread import Array, step_of
 from harness.errors import StatisticsError
 from harness.experiment.claims import BASELINE, Claims, Threshold
 from harness.experiment.manifest import Experiment, Variant
+from harness.experiment.trial import label_variant
 from harness.records.record import Record
 from harness.records.record_set import Shelf, list_seeds, list_values
 
@@ -50,12 +51,26 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A test set and, where the model is evaluated at several, a dimension."""
+
+    on: str
+    dim: int | None
+
+    def __str__(self) -> str:
+        """Write it as records do."""
+        return self.on if self.dim is None else f"{self.on}@{self.dim}"
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimDifference:
     """One published value beside ours.
 
     Attributes:
         model: its name.
         variant: ``baseline`` or the recipe.
+        label: the model, and the recipe where it has several.
+        place: the test set and dimension; None for the primary ones.
         measure: what was printed.
         source: where.
         printed: the value as printed.
@@ -70,6 +85,8 @@ class ClaimDifference:
 
     model: str
     variant: Variant
+    label: str
+    place: Place | None
     measure: str
     source: str
     printed: str
@@ -208,10 +225,10 @@ def _list_differences(shelf: Shelf, records: Sequence[Record], *, comparable: bo
     measures = tuple(dict.fromkeys(measure for claims in shelf.experiment.claims for measure in claims.values))
     in_order = [measure for measure in shelf.experiment.evaluation.measures if measure in measures]
     roots = {name: repeat.of for name, repeat in find_repeats(records, in_order).items()} if records else {}
-    seen: set[tuple[str, Variant, str]] = set()
+    seen: set[tuple[str, Variant, Place | None, str]] = set()
     for claims in shelf.experiment.claims:
         for measure, printed in claims.values.items():
-            key = (claims.model, claims.variant, roots.get(measure, measure))
+            key = (claims.model, claims.variant, _find_place(shelf.experiment, claims), roots.get(measure, measure))
             yield _compare_claim(shelf, claims, measure, printed, repeats=key in seen, comparable=comparable)
             seen.add(key)
 
@@ -219,7 +236,7 @@ def _list_differences(shelf: Shelf, records: Sequence[Record], *, comparable: bo
 def _compare_claim(
     shelf: Shelf, claims: Claims, measure: str, printed: str, *, repeats: bool, comparable: bool
 ) -> ClaimDifference:
-    records = shelf.select(claims.model, claims.variant)
+    records = shelf.select(claims.model, claims.variant, on=claims.on, dim=claims.dim)
     values = list_values(records, measure)
     published = PublishedValue(float(printed), half_last_digit(printed), claims.seeds)
     mean = agreement = error = None
@@ -233,6 +250,8 @@ def _compare_claim(
     return ClaimDifference(
         model=claims.model,
         variant=claims.variant,
+        label=label_variant(shelf.experiment, claims.model, claims.variant),
+        place=_find_place(shelf.experiment, claims),
         measure=measure,
         source=claims.source,
         printed=printed,
@@ -244,6 +263,14 @@ def _compare_claim(
         agreement=agreement,
         standard_error=error,
     )
+
+
+def _find_place(experiment: Experiment, claims: Claims) -> Place | None:
+    """Return the test set and dimension that claims are on; None for the primary ones."""
+    dims = experiment.model(claims.model).truncate_dims
+    place = Place(claims.on or experiment.evaluation.on[0], claims.dim or (dims[0] if dims else None))
+    first = Place(experiment.evaluation.on[0], dims[0] if dims else None)
+    return None if place == first else place
 
 
 def _standard_error(table: Array) -> float:
@@ -259,8 +286,9 @@ def _standard_error(table: Array) -> float:
 def _list_cells(
     shelf: Shelf, claims: Sequence[ClaimDifference], *, comparable: bool, seed: int
 ) -> Iterator[CellVerdict]:
-    for model, variant in dict.fromkeys((claim.model, claim.variant) for claim in claims):
-        own = [claim for claim in claims if (claim.model, claim.variant) == (model, variant)]
+    for key in dict.fromkeys((claim.model, claim.variant, claim.place) for claim in claims):
+        own = [claim for claim in claims if (claim.model, claim.variant, claim.place) == key]
+        model, variant, place = key
         missing = shelf.find_missing(model, variant)
         primary = shelf.experiment.evaluation.primary
         chosen = next((claim for claim in own if claim.measure == primary), own[0])
@@ -270,7 +298,9 @@ def _list_cells(
             worst = _find_worst(own)
             yield CellVerdict(worst, worst.agreement, None, None, missing)
         else:
-            records = shelf.select(model, variant)
+            records = shelf.select(
+                model, variant, on=None if place is None else place.on, dim=None if place is None else place.dim
+            )
             table = _tabulate(records, chosen.measure)
             step, margin = step_of(chosen.measure, table), shelf.experiment.verdicts.margin
             outcome = classify(table, chosen.published, margin=margin, step=step)
@@ -336,7 +366,7 @@ def _plan(outcome: ClaimOutcome, step: float, records: Sequence[Record], seed: i
 
 
 def _judge_threshold(shelf: Shelf, threshold: Threshold) -> ThresholdVerdict:
-    records = shelf.select(threshold.model, threshold.variant)
+    records = shelf.select(threshold.model, threshold.variant, on=threshold.on, dim=threshold.dim)
     values = list_values(records, threshold.measure)
     outcome = None
     if values and threshold.variant == BASELINE:
@@ -357,14 +387,14 @@ def _judge_effects(
     told: set[tuple[str, Variant]] = set()
     for after in claims:
         key = (after.model, after.variant)
-        if after.variant == BASELINE or after.measure != primary or key in told:
+        if after.variant == BASELINE or after.measure != primary or after.place is not None or key in told:
             continue
         before = next(
             (
                 claim
                 for claim in claims
-                if (claim.source, claim.model, claim.variant, claim.measure)
-                == (after.source, after.model, BASELINE, primary)
+                if (claim.source, claim.model, claim.variant, claim.measure, claim.place)
+                == (after.source, after.model, BASELINE, primary, None)
             ),
             None,
         )
@@ -384,4 +414,4 @@ def _judge_effects(
             rounds=rounds,
             seed=seed,
         )
-        yield EffectVerdict(after.model, primary, after.source, gain, after.mean - before.mean, ratio)
+        yield EffectVerdict(after.label, primary, after.source, gain, after.mean - before.mean, ratio)

@@ -13,6 +13,7 @@ from harness.core.text import format_bytes
 from harness.errors import PublishError
 from harness.evidence.model_card import format_card
 from harness.experiment.manifest import read_experiment
+from harness.experiment.trial import list_pairs
 from harness.pipeline.store import check_output, read_entry
 from harness.records.record import Record, read_records
 from harness.records.record_set import Shelf
@@ -137,7 +138,7 @@ def format_size(content: Content) -> str:
 
 def _select(shelf: Shelf, model: str | None) -> tuple[Record, ...]:
     """Return the records of the fine-tuned model asked for, or of the only one."""
-    known = {item.name: shelf.select(item.name, recipe) for item in shelf.experiment.models for recipe in item.recipes}
+    known = {pair.label: shelf.select_pair(pair)[1] for pair in list_pairs(shelf.experiment) if pair.recipe is not None}
     with_records = [name for name, records in known.items() if records]
     chosen = with_records if model is None else [name for name in with_records if name == model]
     if len(chosen) != 1:

@@ -28,8 +28,6 @@ def _list_not_yet(experiment: Experiment) -> Iterator[str]:
     for model in experiment.models:
         yield from _list_of_model(model)
     yield from (key for key in ("comparisons", "forgetting") if getattr(experiment, key))
-    if any(cell.on is not None or cell.dim is not None for cell in (*experiment.claims, *experiment.thresholds)):
-        yield "claims and thresholds with on or dim"
 
 
 def _list_of_data(name: str, data: Data) -> Iterator[str]:
@@ -44,5 +42,3 @@ def _list_of_data(name: str, data: Data) -> Iterator[str]:
 def _list_of_model(model: Model) -> Iterator[str]:
     if model.kind != "dense":
         yield f"models.{model.name}.kind {model.kind!r}"
-    if set(model.recipes) - {"finetuned"}:
-        yield f"models.{model.name}.recipes other than one called 'finetuned'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
@@ -36,6 +37,43 @@ class Trial(Frozen):
         """The name of the trial's files, without folder or ending."""
         stem = f"{self.model}.{self.variant}"
         return stem if self.seed is None else f"{stem}.seed={self.seed}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model with one of its recipes, or with none: what is set before beside what came after.
+
+    ``label`` is the model's name, with the recipe's behind it where it has several.
+    """
+
+    model: str
+    recipe: str | None
+    label: str
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The untrained model, and the trained one where there is a recipe."""
+        return (BASELINE,) if self.recipe is None else (BASELINE, self.recipe)
+
+    @property
+    def slug(self) -> str:
+        """The label as part of a file's name."""
+        return self.label.replace("/", ".")
+
+
+def list_pairs(experiment: Experiment) -> tuple[Pair, ...]:
+    """List every model with each of its recipes, or alone where it has none."""
+    return tuple(
+        Pair(model.name, recipe, label_variant(experiment, model.name, recipe or BASELINE))
+        for model in experiment.models
+        for recipe in model.recipes or (None,)
+    )
+
+
+def label_variant(experiment: Experiment, model: str, variant: Variant) -> str:
+    """Name a model, with the recipe behind it where it has several."""
+    recipes = experiment.model(model).recipes
+    return f"{model}/{variant}" if variant != BASELINE and len(recipes) > 1 else model
 
 
 def narrow(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from harness.errors import RecordError
 from harness.experiment.claims import BASELINE
 from harness.experiment.manifest import Experiment, Variant
+from harness.experiment.trial import Pair
 from harness.records.record import Record
 
 
@@ -62,6 +63,11 @@ class Shelf:
         found = self._records.get((model, variant), {})
         ordered = sorted(found, key=lambda seed: -1 if seed is None else seed)
         return tuple(found[seed].at(on, dim) for seed in ordered)
+
+    def select_pair(self, pair: Pair) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+        """Return the records of a model before and after training by one recipe."""
+        tuned = () if pair.recipe is None else self.select(pair.model, pair.recipe)
+        return self.select(pair.model, BASELINE), tuned
 
     def find_missing(self, model: str, variant: Variant) -> tuple[str, ...]:
         """Name the trials of a model and variant that the manifest expects and that have no record."""

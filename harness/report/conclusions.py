@@ -36,17 +36,20 @@ def _list_sentences(judged: ExperimentVerdict) -> Iterator[str]:
             yield from (
                 f"Nothing was published to compare with. {describe_change(change)}"
                 for change in judged.changes
-                if (change.model, change.measure) == (model.name, primary)
+                if (change.pair.model, change.measure) == (model.name, primary)
             )
 
 
 def conclude(cell: CellVerdict) -> str:
     """Say in one sentence what one verdict means."""
     claim, outcome = cell.claim, cell.outcome
-    name, mean = f"{claim.measure} of {claim.model}", f"{claim.mean:.4f}"
+    on = "" if claim.place is None else f" on {claim.place}"
+    name, mean = f"{claim.measure} of {claim.label}{on}", f"{claim.mean:.4f}"
     if outcome is None:
         text = AGREEMENTS[claim.agreement] if claim.agreement is not None else "has no verdict"
-        return f"{claim.model} {text}: its worst measure is {claim.measure}, {mean} against {shorten(claim.printed)}."
+        return (
+            f"{claim.label} {text}{on}: its worst measure is {claim.measure}, {mean} against {shorten(claim.printed)}."
+        )
     printed, margin = f"the published {shorten(claim.printed)}", f"{outcome.margin:g}"
     ours = f"{mean} over {outcome.count} seed{'s' if outcome.count > 1 else ''}"
     start = {
@@ -76,7 +79,7 @@ def word_other_queries(cell: CellVerdict, reason: str) -> str:
     claim = cell.claim
     error = "" if claim.z is None else f", {abs(claim.z):.1f} standard errors of {claim.standard_error:.4f}"
     return (
-        f"No verdict on {claim.model}, since these are other queries than the published ones ({reason}): its "
+        f"No verdict on {claim.label}, since these are other queries than the published ones ({reason}): its "
         f"{claim.measure} of {claim.mean:.4f} is {claim.difference:+.4f} from the published "
         f"{shorten(claim.printed)} ({cut_source(claim.source)}){error}."
     )
@@ -85,7 +88,7 @@ def word_other_queries(cell: CellVerdict, reason: str) -> str:
 def describe_change(cell: ChangedCell) -> str:
     """Say what fine-tuning changed, query by query."""
     return (
-        f"{cell.model}: fine-tuning changes {cell.measure} by {cell.difference:+.4f} per query (95 % interval "
+        f"{cell.pair.label}: fine-tuning changes {cell.measure} by {cell.difference:+.4f} per query (95 % interval "
         f"{cell.interval.low:+.4f} to {cell.interval.high:+.4f}, p {_relate(cell.p_holm)} after Holm): "
         f"{cell.counts.wins} queries won, {cell.counts.ties} tied, {cell.counts.losses} lost."
     )

@@ -9,6 +9,7 @@ from harness.analysis.redundant_measures import find_disputes, find_repeats
 from harness.analysis.verdict import ExperimentVerdict, judge
 from harness.errors import RecordError
 from harness.experiment.manifest import Experiment
+from harness.experiment.trial import list_pairs
 from harness.records.artifacts import Evidence
 from harness.records.history import Snapshot
 from harness.records.record import Record
@@ -18,6 +19,7 @@ from harness.report.document import Case, Finding, Report, Section
 from harness.report.figures import draw_changes, draw_history, draw_losses, draw_stages, draw_values
 from harness.report.findings import list_findings, name_cell, review_cell, review_threshold
 from harness.report.run_tables import list_commands, list_costs, list_data, list_environments, sort_records
+from harness.report.set_tables import list_test_sets
 from harness.report.verdict_tables import (
     Assessment,
     count_verdicts,
@@ -56,15 +58,15 @@ def build_report(
     found = Assessment(shelf, judged, repeats)
     disputes = find_disputes(experiment, repeats)
     sections = [summarise_values(found), list_thresholds(found)]
-    for model in experiment.models:
-        section = list_values(found, model.name)
-        sections.append(Section(section.heading, (*section.blocks, *draw_values(found, model.name))))
-    sections.append(list_decisions(found))
+    for pair in list_pairs(experiment):
+        section = list_values(found, pair)
+        sections.append(Section(section.heading, (*section.blocks, *draw_values(found, pair))))
+    sections += [list_test_sets(found), list_decisions(found)]
     changes = list_changes(found)
     sections.append(Section(changes.heading, (*changes.blocks, *draw_changes(found))))
     sections.append(Section("Training", tuple(draw_losses(records))))
     if evidence is not None:
-        sections += [list_worst_queries(shelf, model.name, evidence) for model in experiment.models]
+        sections += [list_worst_queries(shelf, pair, evidence) for pair in list_pairs(experiment)]
     costs = list_costs(records)
     sections.append(Section(costs.heading, (*costs.blocks, *draw_stages(records))))
     sections.append(Section("Over time", tuple(draw_history(found, history))))

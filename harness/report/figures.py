@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.analysis.seeds import mean_interval
+from harness.experiment.claims import BASELINE
 from harness.experiment.manifest import Variant
+from harness.experiment.trial import Pair, label_variant
 from harness.records.history import Snapshot, TrialValues
 from harness.records.record import Record
 from harness.report.document import (
@@ -31,12 +33,11 @@ from harness.report.verdict_tables import Assessment
 MOST_DIFFERENCES = 40
 MOST_STAGE_ROWS = 30
 LEVEL = 0.90
-VARIANTS: tuple[Variant, ...] = ("baseline", "finetuned")
 
 
-def draw_values(found: Assessment, model: str) -> list[Picture]:
+def draw_values(found: Assessment, pair: Pair) -> list[Picture]:
     """Draw published and ours per measure, and their differences beside the margin."""
-    base, tuned = found.shelf.select(model, "baseline"), found.shelf.select(model, "finetuned")
+    base, tuned = found.shelf.select_pair(pair)
     if not base and not tuned:
         return []
     rows = []
@@ -44,8 +45,8 @@ def draw_values(found: Assessment, model: str) -> list[Picture]:
         values = [record.values[measure] for record in tuned]
         interval = mean_interval(values, LEVEL) if len(values) > 1 else None
         published = {
-            variant: next((claim.published.value for claim in found.list_claims(model, variant, measure)), None)
-            for variant in VARIANTS
+            variant: next((claim.published.value for claim in found.list_claims(pair.model, variant, measure)), None)
+            for variant in pair.variants
         }
         rows.append(
             ValueRow(
@@ -54,23 +55,23 @@ def draw_values(found: Assessment, model: str) -> list[Picture]:
                 after=statistics.fmean(values) if values else None,
                 low=interval.low if interval else None,
                 high=interval.high if interval else None,
-                published_before=published["baseline"],
-                published_after=published["finetuned"],
+                published_before=published[BASELINE],
+                published_after=None if pair.recipe is None else published[pair.recipe],
             )
         )
     claimed = any(row.published_before is not None or row.published_after is not None for row in rows)
     whose = "Published and ours" if claimed else "Ours"
     chart = ValueChart(tuple(rows), note="whiskers: 90 % interval of the mean over seeds" if len(tuned) > 1 else "")
-    caption = f"{whose} per measure, {model}" + (", before and after fine-tuning" if base and tuned else "")
-    pictures = [Picture(f"values-{model}", caption, chart, mark=found.mark if claimed else None)]
+    caption = f"{whose} per measure, {pair.label}" + (", before and after fine-tuning" if base and tuned else "")
+    pictures = [Picture(f"values-{pair.slug}", caption, chart, mark=found.mark if claimed else None)]
     # On other queries a band that counts as reproduced would be a verdict.
-    differences = () if found.judged.not_comparable else _list_differences(found, model)
+    differences = () if found.judged.not_comparable else _list_differences(found, pair)
     if differences:
         margin = found.shelf.experiment.verdicts.margin
         pictures.append(
             Picture(
-                f"differences-{model}",
-                f"Ours minus published per claim, {model}; the band is the margin ±{margin:g}",
+                f"differences-{pair.slug}",
+                f"Ours minus published per claim, {pair.label}; the band is the margin ±{margin:g}",
                 DifferenceChart(differences, margin),
                 mark=found.mark,
             )
@@ -84,20 +85,22 @@ def draw_changes(found: Assessment) -> list[Picture]:
     pictures = []
     for cell in found.judged.changes:
         if cell.measure == measure:
-            base, tuned = found.shelf.select(cell.model, "baseline"), found.shelf.select(cell.model, "finetuned")
+            base, tuned = found.shelf.select_pair(cell.pair)
             after = np.mean([record.per_query[measure] for record in tuned], axis=0)
             changes = np.sort(after - np.asarray(base[0].per_query[measure]))[::-1]
             counts = cell.counts
             chart = ChangeChart(measure, tuple(changes.tolist()), counts.wins, counts.ties, counts.losses)
-            caption = f"Change in {measure} by fine-tuning for each of {cell.queries} queries, sorted, {cell.model}"
-            pictures.append(Picture(f"changes-{cell.model}", caption, chart))
+            caption = (
+                f"Change in {measure} by fine-tuning for each of {cell.queries} queries, sorted, {cell.pair.label}"
+            )
+            pictures.append(Picture(f"changes-{cell.pair.slug}", caption, chart))
     return pictures
 
 
 def draw_losses(records: Sequence[Record]) -> list[Picture]:
-    """Draw the loss curves of every fine-tuned model, one per seed."""
+    """Draw the loss curves of every fine-tuned model and recipe, one per seed."""
     pictures = []
-    for model in sorted({record.trial.model for record in records}):
+    for model, variant in sorted({(record.trial.model, record.trial.variant) for record in records}):
         curves = tuple(
             Curve(
                 f"seed {record.trial.seed}",
@@ -105,10 +108,14 @@ def draw_losses(records: Sequence[Record]) -> list[Picture]:
                 tuple(point.loss for point in record.training.loss),
             )
             for record in sort_records(records)
-            if record.trial.model == model and record.training is not None and record.training.loss
+            if (record.trial.model, record.trial.variant) == (model, variant)
+            and record.training is not None
+            and record.training.loss
         )
         if curves:
-            pictures.append(Picture(f"loss-{model}", f"Training loss by step and seed, {model}", LossChart(curves)))
+            label = label_variant(records[0].experiment, model, variant)
+            name = f"loss-{label.replace('/', '.')}"
+            pictures.append(Picture(name, f"Training loss by step and seed, {label}", LossChart(curves)))
     return pictures
 
 
@@ -131,7 +138,7 @@ def draw_history(found: Assessment, history: Sequence[Snapshot]) -> list[Picture
     pictures = []
     for model in experiment.models:
         lines = []
-        for variant in VARIANTS:
+        for variant in (BASELINE, *model.recipes):
             points = tuple(
                 HistoryPoint(snapshot.label, snapshot.date, statistics.fmean(values), min(values), max(values))
                 for snapshot in history
@@ -142,7 +149,7 @@ def draw_history(found: Assessment, history: Sequence[Snapshot]) -> list[Picture
         bounds = [
             bound.above
             for bound in experiment.thresholds
-            if (bound.model, bound.variant, bound.measure) == (model.name, "finetuned", measure)
+            if (bound.model, bound.measure) == (model.name, measure) and bound.variant != BASELINE and bound.on is None
         ]
         if lines:
             chart = HistoryChart(measure, tuple(lines), bounds[0] if bounds else None)
@@ -151,12 +158,12 @@ def draw_history(found: Assessment, history: Sequence[Snapshot]) -> list[Picture
     return pictures
 
 
-def _list_differences(found: Assessment, model: str) -> tuple[DifferenceRow, ...]:
+def _list_differences(found: Assessment, pair: Pair) -> tuple[DifferenceRow, ...]:
     """One row per measure and variant, against the first source that prints it."""
     rows = []
-    for variant in VARIANTS:
+    for variant in pair.variants:
         for measure in found.measures:
-            claim = next(iter(found.list_claims(model, variant, measure)), None)
+            claim = next(iter(found.list_claims(pair.model, variant, measure)), None)
             if claim is None or claim.mean is None:
                 continue
             cell = next((cell for cell in found.judged.cells if cell.claim is claim), None)
@@ -164,7 +171,7 @@ def _list_differences(found: Assessment, model: str) -> tuple[DifferenceRow, ...
             rows.append(
                 DifferenceRow(
                     measure,
-                    variant == "finetuned",
+                    variant != BASELINE,
                     claim.mean - claim.published.value,
                     None if interval is None else interval.low,
                     None if interval is None else interval.high,

@@ -8,6 +8,7 @@ from harness.analysis.equivalence import Verdict
 from harness.analysis.redundant_measures import Dispute
 from harness.analysis.verdict import CellVerdict, ExperimentVerdict, Plan, ThresholdVerdict
 from harness.core.text import format_seconds
+from harness.experiment.claims import Threshold
 from harness.report.document import Finding, Level, order_findings
 
 SHOWN_DECIMALS = 4
@@ -49,8 +50,9 @@ def review_cell(cell: CellVerdict) -> Finding | None:
         level = "warning"
         title += ", which can mean that test data leaked into training"
     reason = "" if outcome is None else f": {outcome.reason}"
+    on = "" if claim.place is None else f" on {claim.place}"
     text = (
-        f"{claim.measure} {claim.mean:.4f}, published {shorten(claim.printed)} ({cut_source(claim.source)}), "
+        f"{claim.measure}{on} {claim.mean:.4f}, published {shorten(claim.printed)} ({cut_source(claim.source)}), "
         f"difference {claim.difference:+.4f}{reason}"
     )
     return Finding(level, title, text, name_cell(claim.model, claim.variant))
@@ -63,12 +65,19 @@ def review_threshold(verdict: ThresholdVerdict) -> Finding | None:
         return None
     low = "" if outcome.lower_bound is None else f", lower {outcome.level:.0%} bound {outcome.lower_bound:.4f}"
     missed = outcome.met is False
+    measure = f"{bound.measure}{name_place(bound)}"
     return Finding(
         "error" if missed else "warning",
         "threshold not met" if missed else "threshold undecided",
-        f"{bound.measure} must be above {bound.above:g}: mean {outcome.mean:.4f}{low}: {outcome.reason}",
+        f"{measure} must be above {bound.above:g}: mean {outcome.mean:.4f}{low}: {outcome.reason}",
         name_cell(bound.model, bound.variant),
     )
+
+
+def name_place(bound: Threshold) -> str:
+    """Say where a threshold holds, where it says so itself."""
+    parts = ([] if bound.on is None else [f"on {bound.on}"]) + ([] if bound.dim is None else [f"at {bound.dim}"])
+    return "".join(f" {part}" for part in parts)
 
 
 def shorten(printed: str) -> str:

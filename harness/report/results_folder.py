@@ -12,7 +12,8 @@ from tabulate import tabulate
 from harness.analysis.paired_queries import ROUNDS
 from harness.core.files import SUMS_FILE, render_sums, write_atomically
 from harness.errors import RecordError
-from harness.experiment.manifest import Variant
+from harness.experiment.claims import BASELINE
+from harness.experiment.trial import label_variant, list_pairs
 from harness.records.artifacts import Evidence
 from harness.records.history import read_history
 from harness.records.record import Record, read_records
@@ -201,8 +202,8 @@ def _render_index(entries: Mapping[str, ReportedExperiment], problems: Mapping[s
                 _link(name),
                 escape(experiment.published.not_comparable or "") if experiment.published else "",
                 experiment.evaluation.primary,
-                _show_mean(entry, "baseline"),
-                _show_mean(entry, "finetuned"),
+                _show_mean(entry, trained=False),
+                _show_mean(entry, trained=True),
                 escape(entry.report.verdicts),
                 escape(origins),
             )
@@ -218,14 +219,15 @@ def _link(name: str) -> str:
     return f"[{escape(name)}]({name}.md) ([page]({name}.html))"
 
 
-def _show_mean(entry: ReportedExperiment, variant: Variant) -> str:
-    """Show the primary measure's mean over seeds, for each model that has records."""
+def _show_mean(entry: ReportedExperiment, *, trained: bool) -> str:
+    """Show the primary measure's mean over seeds, for each model and recipe that has records."""
     primary = entry.records[0].experiment.evaluation.primary
     values: dict[str, list[float]] = {}
     for record in entry.records:
-        if record.trial.variant == variant:
-            values.setdefault(record.trial.model, []).append(record.values[primary])
-    several = len({record.trial.model for record in entry.records}) > 1
+        if (record.trial.variant != BASELINE) == trained:
+            label = label_variant(record.experiment, record.trial.model, record.trial.variant)
+            values.setdefault(label, []).append(record.values[primary])
+    several = len(list_pairs(entry.records[0].experiment)) > 1
     means = {model: f"{sum(found) / len(found):.4f}" for model, found in values.items()}
     return "; ".join(f"{escape(model)} {mean}" if several else mean for model, mean in means.items())
 

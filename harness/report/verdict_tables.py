@@ -11,13 +11,19 @@ from harness.analysis.seeds import Interval
 from harness.analysis.verdict import CellVerdict, ClaimDifference, ExperimentVerdict
 from harness.experiment.claims import BASELINE
 from harness.experiment.manifest import Variant
+from harness.experiment.trial import Pair, label_variant, list_pairs
 from harness.records.record import Record
 from harness.records.record_set import Shelf
 from harness.report.conclusions import describe_change, format_p
 from harness.report.document import Paragraph, Section, Table
-from harness.report.findings import SHOWN_DECIMALS, cut_source, describe_plan, shorten
+from harness.report.findings import SHOWN_DECIMALS, cut_source, describe_plan, name_place, shorten
 
-WHEN: dict[Variant, str] = {BASELINE: "before fine-tuning", "finetuned": "after fine-tuning"}
+
+def name_when(variant: Variant, pair: Pair | None = None) -> str:
+    """Say whether a variant is the untrained model or what training made of it, by which recipe where that is open."""
+    if variant == BASELINE:
+        return "before fine-tuning"
+    return "after fine-tuning" if pair is None or pair.label == pair.model else f"after fine-tuning by {variant}"
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,19 @@ class Assessment:
         return None if reason is None else f"{reason}: other queries than the published ones, so no verdict"
 
     def list_claims(self, model: str, variant: Variant, measure: str) -> list[ClaimDifference]:
-        """Return the claims on one cell, in the manifest's order."""
-        key = (model, variant, measure)
-        return [claim for claim in self.judged.claims if (claim.model, claim.variant, claim.measure) == key]
+        """Return the claims on one cell of the primary test set, in the manifest's order."""
+        key = (model, variant, measure, None)
+        return [
+            claim for claim in self.judged.claims if (claim.model, claim.variant, claim.measure, claim.place) == key
+        ]
+
+    def list_all_claims(self, pair: Pair) -> list[ClaimDifference]:
+        """Return all claims on a model before and after training by one recipe, on the primary test set."""
+        return [
+            claim
+            for claim in self.judged.claims
+            if claim.model == pair.model and claim.variant in pair.variants and claim.place is None
+        ]
 
 
 def label_sources(sources: Sequence[str]) -> dict[str, str]:
@@ -114,10 +130,10 @@ def summarise_values(found: Assessment) -> Section:
     """Set published values beside ours in one narrow table per model: what a person looks for first."""
     blocks: list[Paragraph | Table] = []
     experiment = found.shelf.experiment
-    for model in experiment.models:
-        base, tuned = found.shelf.select(model.name, BASELINE), found.shelf.select(model.name, "finetuned")
+    for pair in list_pairs(experiment):
+        base, tuned = found.shelf.select_pair(pair)
         if base or tuned:
-            blocks.append(_summarise_model(found, model.name, base, tuned))
+            blocks.append(_summarise_model(found, pair, base, tuned))
     blocks += [
         Paragraph(
             f"{effect.model}: our gain in {effect.measure} is {effect.ratio.ratio:.0%} of the published "
@@ -129,7 +145,7 @@ def summarise_values(found: Assessment) -> Section:
     blocks += [
         Paragraph(describe_change(cell))
         for cell in found.judged.changes
-        if cell.measure == experiment.evaluation.primary and any(one.model == cell.model for one in found.judged.claims)
+        if cell.measure == experiment.evaluation.primary and found.list_all_claims(cell.pair)
     ]
     counted = _count_claims(found)
     if counted:
@@ -145,14 +161,14 @@ def list_thresholds(found: Assessment) -> Section:
     rows = []
     for verdict in found.judged.thresholds:
         outcome, bound = verdict.outcome, verdict.threshold
+        model = label_variant(found.shelf.experiment, bound.model, bound.variant)
+        measure = f"{bound.measure}{name_place(bound)}"
         if outcome is None:
-            rows.append((bound.model, WHEN[bound.variant], bound.measure, f"{bound.above:g}", "", "", "no record"))
+            rows.append((model, name_when(bound.variant), measure, f"{bound.above:g}", "", "", "no record"))
             continue
         met = {True: "met", False: "not met", None: "undecided"}[outcome.met]
         low = "" if outcome.lower_bound is None else f"{outcome.lower_bound:.4f}"
-        rows.append(
-            (bound.model, WHEN[bound.variant], bound.measure, f"{bound.above:g}", f"{outcome.mean:.4f}", low, met)
-        )
+        rows.append((model, name_when(bound.variant), measure, f"{bound.above:g}", f"{outcome.mean:.4f}", low, met))
     columns = ("model", "when", "measure", "above", "mean", "lower 95 % bound", "threshold")
     return Section("Thresholds", (Table(columns, tuple(rows), spare=("when",)),) if rows else (), brief=True)
 
@@ -163,7 +179,7 @@ def list_decisions(found: Assessment) -> Section:
     labels = label_sources([cell.claim.source for cell in cells])
     rows = tuple(
         (
-            cell.claim.model,
+            cell.claim.label,
             cell.claim.measure,
             labels[cell.claim.source],
             shorten(cell.claim.printed),
@@ -186,15 +202,16 @@ def name_seeds(word: str, seeds: int) -> str:
     return f"{word} (± sd over {seeds} seeds)" if seeds > 1 else f"{word}, 1 seed"
 
 
-def _summarise_model(found: Assessment, model: str, base: Sequence[Record], tuned: Sequence[Record]) -> Table:
+def _summarise_model(found: Assessment, pair: Pair, base: Sequence[Record], tuned: Sequence[Record]) -> Table:
     rows = []
-    last: Variant = "finetuned" if tuned else BASELINE
+    last = pair.recipe if tuned and pair.recipe is not None else BASELINE
     for measure in found.measures:
-        before, after = (_show_first(found.list_claims(model, variant, measure)) for variant in WHEN)
+        before = _show_first(found.list_claims(pair.model, BASELINE, measure))
+        after = "" if pair.recipe is None else _show_first(found.list_claims(pair.model, pair.recipe, measure))
         gain = (
             f"{statistics.fmean(list_measure(tuned, measure)) - base[0].values[measure]:+.4f}" if base and tuned else ""
         )
-        claims = found.list_claims(model, last, measure)
+        claims = found.list_claims(pair.model, last, measure)
         rows.append(
             (
                 measure,
@@ -212,7 +229,7 @@ def _summarise_model(found: Assessment, model: str, base: Sequence[Record], tune
         "measure", "published", "before", "published", name_seeds("after", len(tuned)), "gain", difference, "z",
         "verdict",
     )  # fmt: skip
-    table = drop_empty(Table(columns, tuple(rows), title=model, mark=found.mark, spare=("gain", difference)))
+    table = drop_empty(Table(columns, tuple(rows), title=pair.label, mark=found.mark, spare=("gain", difference)))
     claimed = any(row[1] or row[3] for row in rows)
     return table if claimed else Table(table.columns, table.rows, table.title, None, table.spare)
 
@@ -253,29 +270,30 @@ def _show_first(claims: Sequence[ClaimDifference]) -> str:
     return shorten(claims[0].printed) if claims else ""
 
 
-def list_values(found: Assessment, model: str) -> Section:
+def list_values(found: Assessment, pair: Pair) -> Section:
     """List every measure of one model: a table before, one after fine-tuning, or one in all if nothing is claimed."""
-    claims = [claim for claim in found.judged.claims if claim.model == model]
-    records = {variant: found.shelf.select(model, variant) for variant in WHEN}
+    claims = found.list_all_claims(pair)
+    base, tuned = found.shelf.select_pair(pair)
     blocks: list[Paragraph | Table] = []
-    if not claims and all(records.values()):
-        blocks.append(_list_both(found, records[BASELINE], records["finetuned"]))
+    if not claims and base and tuned:
+        blocks.append(_list_both(found, base, tuned))
     else:
-        blocks += [_list_variant(found, model, variant, records[variant]) for variant in WHEN if records[variant]]
+        kinds = zip(pair.variants, (base, tuned), strict=False)
+        blocks += [_list_variant(found, pair, variant, records) for variant, records in kinds if records]
     labels = label_sources([claim.source for claim in claims])
     if labels and blocks:
         printed = "; ".join(f"{label} = {source}" for source, label in labels.items())
         long = any(shorten(claim.printed) != claim.printed for claim in claims)
         rounded = f" Values printed with more digits are rounded to {SHOWN_DECIMALS} here." if long else ""
         blocks.append(Paragraph(f"Published: {printed}.{rounded}"))
-    return Section(model, tuple(blocks))
+    return Section(pair.label, tuple(blocks))
 
 
 def list_changes(found: Assessment) -> Section:
     """Say what fine-tuning changed query by query."""
     tables = []
-    for model in found.shelf.experiment.models:
-        cells = [cell for cell in found.judged.changes if cell.model == model.name]
+    for pair in list_pairs(found.shelf.experiment):
+        cells = [cell for cell in found.judged.changes if cell.pair == pair]
         rows = tuple(
             (
                 cell.measure,
@@ -289,7 +307,7 @@ def list_changes(found: Assessment) -> Section:
         )
         columns = ("measure", "change", "95 % interval", "p (Holm)", "d_z", "wins / ties / losses")
         if rows:
-            tables.append(Table(columns, rows, title=model.name, spare=("d_z",)))
+            tables.append(Table(columns, rows, title=pair.label, spare=("d_z",)))
     queries = max((cell.queries for cell in found.judged.changes), default=0)
     note = Paragraph(
         f"Tuned minus base for each of {queries} queries, averaged over seeds first, so that more seeds do not "
@@ -299,13 +317,14 @@ def list_changes(found: Assessment) -> Section:
     return Section("What fine-tuning changed", (note, *tables) if tables else ())
 
 
-def _list_variant(found: Assessment, model: str, variant: Variant, records: Sequence[Record]) -> Table:
-    all_claims = [claim for claim in found.judged.claims if (claim.model, claim.variant) == (model, variant)]
-    labels = label_sources([claim.source for claim in found.judged.claims if claim.model == model])
+def _list_variant(found: Assessment, pair: Pair, variant: Variant, records: Sequence[Record]) -> Table:
+    both = found.list_all_claims(pair)
+    all_claims = [claim for claim in both if claim.variant == variant]
+    labels = label_sources([claim.source for claim in both])
     sources = [source for source in labels if any(claim.source == source for claim in all_claims)]
     rows = []
     for measure in found.shelf.experiment.evaluation.measures:
-        claims = found.list_claims(model, variant, measure)
+        claims = found.list_claims(pair.model, variant, measure)
         printed = {claim.source: shorten(claim.printed) for claim in claims}
         values = list_measure(records, measure)
         rows.append(
@@ -319,7 +338,7 @@ def _list_variant(found: Assessment, model: str, variant: Variant, records: Sequ
         )
     seeds = ", ".join(str(record.trial.seed) for record in records)
     many = f", mean over seeds {seeds}" if len(records) > 1 else f", seed {seeds}"
-    title = WHEN[variant] + ("" if variant == BASELINE else many)
+    title = name_when(variant) + ("" if variant == BASELINE else many)
     ours = name_seeds("ours", len(records)) if variant != BASELINE else "ours"
     columns = ("measure", *(labels[source] for source in sources), ours, name_difference(found), "z", "verdict")
     return drop_empty(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.core.text import clip
 from harness.errors import RecordError
+from harness.experiment.trial import Pair
 from harness.records.artifacts import Evidence, Standing, Texts
 from harness.records.record import Record
 from harness.records.record_set import Shelf
@@ -29,7 +30,7 @@ class Ranked:
         return self.standing.ranks.get(query, 0) or self.standing.depth + 1
 
 
-def list_worst_queries(shelf: Shelf, model: str, evidence: Evidence) -> Section:
+def list_worst_queries(shelf: Shelf, pair: Pair, evidence: Evidence) -> Section:
     """Show the queries of one model that rank their passage lowest after fine-tuning.
 
     Worst is the highest rank averaged over seeds, a passage that is not in the run counting as one behind its end;
@@ -37,16 +38,16 @@ def list_worst_queries(shelf: Shelf, model: str, evidence: Evidence) -> Section:
 
     Args:
         shelf: the records.
-        model: its name.
+        pair: the model, and the recipe that it is trained by.
         evidence: the records' runs, qrels and texts.
 
     Raises:
         RecordError: a run, the qrels or the texts are absent, not those of the record, or broken.
         DataError: a run or qrels file breaks a rule.
     """
-    base, tuned = shelf.select(model, "baseline"), shelf.select(model, "finetuned")
+    base, tuned = shelf.select_pair(pair)
     records = [*base, *tuned]
-    heading = f"Worst queries of {model}"
+    heading = f"Worst queries of {pair.label}"
     if not records:
         return Section(heading, ())
     if records[0].texts is None:
