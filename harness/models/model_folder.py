@@ -46,6 +46,8 @@ OTHER_MODULES = (
     ("sentence_transformers.multi_vector_encoder.", "MultiVectorEncoder"),
     ("pylate.", "MultiVectorEncoder"),
 )
+# As configurations call the number of layers: num_hidden_layers, num_layers, n_layers, n_layer.
+LAYERS = re.compile(r"(?:num|n)_(?:[a-z]+_)*layers?")
 ROUTERS = frozenset({"Asym", "Router"})
 # Keyword arguments for transformers in a Transformer's own file, under their old and new names.
 OPTIONS = ("model_args", "model_kwargs", "tokenizer_args", "processor_kwargs", "config_args", "config_kwargs")
@@ -57,6 +59,8 @@ TRANSFORMER_FILE = re.compile(r"sentence_[a-z-]+_config\.json")
 # A vocabulary of 256,000 tokens takes 35 MB.
 JSON_LIMIT_BYTES = 256 * 2**20
 SHOWN_CHARACTERS = 300
+# Of a module's folder inside the model's; file systems end a name at 255.
+PATH_CHARACTERS = 200
 
 
 class _Read(Frozen):
@@ -141,8 +145,10 @@ def check_model_folder(folder: Path) -> ModelFolder:
     for name, content in contents.items():
         if name.endswith(".safetensors.index.json"):
             _check_shards(folder / name, content)
-    for path in weights:
-        _check_safetensors(path)
+    tensors = sum(_count_tensors(path) for path in weights)
+    for name, content in contents.items():
+        if isinstance(content, dict):
+            _check_layers(folder / name, content, tensors)
     return ModelFolder(folder, modules, settings)
 
 
@@ -172,7 +178,13 @@ ReadType = TypeVar("ReadType", bound=_Read)
 
 
 def _read(kind: type[ReadType], content: Any, path: Path) -> ReadType:
-    return decode(kind, _expect_object(content, path), place=str(path), error=SourceError)
+    place = str(path)
+    try:
+        return decode(kind, _expect_object(content, path), place=place, error=SourceError)
+    except SourceError as cause:
+        # One line, however many keys are wrong.
+        first, *others = str(cause).splitlines()
+        raise SourceError("; ".join([first, *(line.removeprefix(f"{place}: ") for line in others)])) from cause
 
 
 def _expect_object(content: Any, path: Path) -> dict[str, Any]:
@@ -229,7 +241,7 @@ def _check_router(folder: Path, place: PurePosixPath, contents: Mapping[str, Any
 
 def _check_place(path: str, file: Path) -> PurePosixPath:
     place = PurePosixPath(path)
-    if place.is_absolute() or ".." in place.parts or "\\" in path or "\0" in path:
+    if place.is_absolute() or ".." in place.parts or "\\" in path or "\0" in path or len(path) > PATH_CHARACTERS:
         raise SourceError(f"{file}: expected a path inside the model's folder, found {show_value(path)}")
     return place
 
@@ -309,8 +321,8 @@ def _check_shards(path: Path, content: Any) -> None:
             raise SourceError(f"{path}: names the file {show_value(shard)}, which is not beside it")
 
 
-def _check_safetensors(path: Path) -> None:
-    """Read the header, which says how long the file must be."""
+def _count_tensors(path: Path) -> int:
+    """Read the header, which says how long the file must be, and count what it lists."""
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - the numpy half, but still 50 ms
 
     try:
@@ -320,3 +332,14 @@ def _check_safetensors(path: Path) -> None:
         raise SourceError(f"{path}: not whole safetensors: {describe_failure(cause)}") from cause
     if not count:
         raise SourceError(f"{path}: holds no weights")
+    return count
+
+
+def _check_layers(path: Path, content: Mapping[str, Any], tensors: int) -> None:
+    """Refuse more layers than there are weights: they would be built one by one, for as long as somebody likes."""
+    for key, value in content.items():
+        if LAYERS.fullmatch(key) and isinstance(value, int) and value > tensors:
+            raise SourceError(
+                f"{path}: {clip(key, SHOWN_CHARACTERS)} is {show_value(value)}, but the model's files hold {tensors} "
+                "weights"
+            )

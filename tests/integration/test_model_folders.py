@@ -114,6 +114,11 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
         "not valid JSON",
     ),
     "config nested deeply": (write("config.json", "[" * 200_000), "config.json", "nested too deeply"),
+    "more layers than weights": (
+        edit("config.json", num_hidden_layers=10**30),
+        "config.json",
+        "num_hidden_layers is 1000000000000000000000000000000, but",
+    ),
     "config with code": (
         edit("config.json", model_type="mine", auto_map={"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}),
         "config.json",
@@ -127,6 +132,12 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
         write("modules.json", [{"name": "0", "path": ""}]),
         "modules.json",
         "'modules[0].type' is missing",
+    ),
+    "modules of many wrong things": (write("modules.json", [{}, 1, {}, "x"]), "modules.json", "; modules[1]: found 1"),
+    "a module at a path too long": (
+        list_module("sentence_transformers.models.Dense", "1" * 5000),
+        "modules.json",
+        "inside the model's folder",
     ),
     "modules with a number for a type": (
         write("modules.json", [{"name": "0", "path": "", "type": 7}]),
