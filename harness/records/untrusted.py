@@ -17,11 +17,16 @@ from harness.records.record import Record, parse_record
 
 ENDING = ".json"
 MOST_ENTRIES = 2000
-# 100 times a record of 707 queries and 15 measures. A file in which everything is wrong takes 260 times its size while
-# the errors are counted, so that the 64 MiB of our own records would be too much.
+# 100 times a record of 707 queries and 15 measures.
 FILE_LIMIT_BYTES = 8 * 2**20
-# Values take some eight times as much memory as text: a folder of this size is read in 2 GiB.
 FOLDER_LIMIT_BYTES = 256 * 2**20
+# Bounded by what it becomes, too, so that a folder is read in 2 GiB whatever is in it. Measured: 32 bytes for a value,
+# 2 KiB for one that is wrong, while errors are counted, and 3 KiB for a list in lists.
+MOST_VALUES = 400_000
+MOST_LISTS = 100_000
+MOST_FOLDER_VALUES = 2**25
+# What is wrong with more files than these says nothing new, and each may take a second or two to find out.
+MOST_BROKEN = 20
 SHOWN_CHARACTERS = 500
 
 
@@ -46,20 +51,23 @@ def take_in(folder: Path, *, side: str) -> Intake:
     """
     records: list[Record] = []
     problems: list[str] = []
-    room = FOLDER_LIMIT_BYTES
+    room, values, broken = FOLDER_LIMIT_BYTES, MOST_FOLDER_VALUES, 0
     try:
         for place, experiment, content in _list_contents(folder):
-            if isinstance(content, str):
-                problems.append(f"{side}: {place}: {content}")
-                continue
-            room -= len(content)
-            if room < 0:
-                problems.append(f"{side}: {place}: the records before it fill {FOLDER_LIMIT_BYTES} bytes, the limit")
+            if broken == MOST_BROKEN:
+                problems.append(f"{side}: {place}: not read, nor what follows: {MOST_BROKEN} files are broken already")
                 break
-            found = _parse(place, experiment, content)
+            if isinstance(content, bytes):
+                room, values = room - len(content), values - content.count(b",")
+                if min(room, values) < 0:
+                    limit = f"{FOLDER_LIMIT_BYTES} bytes or {MOST_FOLDER_VALUES} values"
+                    problems.append(f"{side}: {place}: the records before it fill {limit}, the limit")
+                    break
+            found = f"{place}: {content}" if isinstance(content, str) else _parse(place, experiment, content)
             if isinstance(found, Record):
                 records.append(found)
             else:
+                broken += 1
                 problems += [f"{side}: {line[:SHOWN_CHARACTERS]}" for line in found.splitlines()]
     except OSError as cause:
         problems.append(f"{side}: {folder}: cannot be read: {cause.strerror or cause}")
@@ -70,10 +78,23 @@ def take_in(folder: Path, *, side: str) -> Intake:
     return Intake(tuple(records), tuple(problems))
 
 
+def _find_excess(content: bytes) -> str:
+    """Say, before it is parsed, what a record has too much of; empty where it may be parsed."""
+    if len(content) > FILE_LIMIT_BYTES:
+        return f"larger than {FILE_LIMIT_BYTES} bytes, the most a record may have"
+    values, lists = content.count(b","), content.count(b"[") + content.count(b"{")
+    if values > MOST_VALUES:
+        return f"holds {values} commas, at most {MOST_VALUES} are read"
+    if lists > MOST_LISTS:
+        return f"holds {lists} opening brackets, at most {MOST_LISTS} are read"
+    return ""
+
+
 def _parse(place: str, experiment: str | None, content: bytes) -> Record | str:
     """Return the record, or what is wrong with the file."""
-    if len(content) > FILE_LIMIT_BYTES:
-        return f"{place}: larger than {FILE_LIMIT_BYTES} bytes, the most a record may have"
+    excess = _find_excess(content)
+    if excess:
+        return f"{place}: {excess}"
     try:
         record = parse_record(content.decode("utf-8"), place=place)
     except UnicodeDecodeError as cause:

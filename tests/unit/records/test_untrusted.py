@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,14 @@ from harness.records.untrusted import take_in
 from tests.support.records import MODEL, make_record, read_manifest, spread
 
 MEASURE = "mrr@10"
+# With all that Python and its libraries map, in three quarters of the promised 2 GiB: records come on top.
+TAKE_IN = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (3 * 2**29, 3 * 2**29))
+from pathlib import Path
+from harness.records.untrusted import take_in
+print(*take_in(Path(sys.argv[1]), side="candidate").problems, sep="\\n")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +113,41 @@ def test_sizes_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     found = take_in(folder, side="candidate")
     assert len(found.records) == 1
     assert "the limit" in found.problems[-1]
+    monkeypatch.setattr(intake, "FOLDER_LIMIT_BYTES", 2**20)
+    monkeypatch.setattr(intake, "MOST_FOLDER_VALUES", (folder / name(1)).read_bytes().count(b",") + 10)
+    assert "the limit" in take_in(folder, side="candidate").problems[-1]
     monkeypatch.setattr(intake, "MOST_ENTRIES", 2)
     (problem,) = take_in(folder, side="candidate").problems
     assert "more than 2 files" in problem
+
+
+def test_what_follows_many_broken_files_is_not_read(folder: Path) -> None:
+    for number in range(30):
+        (folder / f"a{number:02}.json").write_text("{", encoding="utf-8")
+    found = take_in(folder, side="candidate")
+    assert found.records == ()
+    assert len(found.problems) == intake.MOST_BROKEN + 1
+    assert found.problems[-1].endswith("a20.json: not read, nor what follows: 20 files are broken already")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{" + ",".join(f'"k{number:07}":0' for number in range(450_000)) + "}", "449999 commas, at most 400000"),
+        ('{"x":' + "[]," * 250_000 + "[]}", "opening brackets, at most 100000"),
+        ("[" * 8_000_000, "8000000 opening brackets, at most 100000"),
+        ('{"schema_version": 2,' + ",".join(f'"k{number:06}":0' for number in range(399_000)) + "}", "unknown key"),
+        ('{"schema_version": 2, "x": [' + ",".join(["[" * 90 + "]" * 90] * 1_100) + "]}", "unknown key 'x'"),
+        ('{"schema_version": 2, "x": [' + ",".join(["{}"] * 99_000) + "]}", "unknown key 'x'"),
+        ('{"schema_version": 1, "x": [' + ",".join(["{}"] * 99_000) + "]}", "expected a table"),
+    ],
+    ids=["keys", "lists", "depth", "most keys", "most depth", "most tables", "older"],
+)
+def test_a_file_with_too_much_in_it_is_refused_in_little_memory(tmp_path: Path, content: str, said: str) -> None:
+    """Three records of 830,000 unknown keys took 66 s and 2.7 GiB; 2 GiB are promised."""
+    (tmp_path / "a.json").write_text(content, encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", TAKE_IN, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert said in done.stdout
 
 
 def test_an_absent_an_empty_and_a_results_folder_say_what_is_wrong(tmp_path: Path, folder: Path) -> None:
