@@ -232,11 +232,13 @@ def _check_router(folder: Path, place: PurePosixPath, contents: Mapping[str, Any
     for identity, reference in router.types.items():
         inner = _check_class(reference, folder / name)
         if inner in ROUTERS:
-            raise SourceError(f"{folder / name}: {identity!r} is a Router inside a Router")
+            raise SourceError(f"{folder / name}: {show_value(identity)} is a Router inside a Router")
         _check_configuration(inner, folder, place / _check_place(identity, folder / name), contents)
     unknown = sorted({part for parts in router.structure.values() for part in parts} - set(router.types))
     if unknown:
-        raise SourceError(f"{folder / name}: the structure names {unknown[0]!r}, which is not among the types")
+        raise SourceError(
+            f"{folder / name}: the structure names {show_value(unknown[0])}, which is not among the types"
+        )
 
 
 def _check_place(path: str, file: Path) -> PurePosixPath:

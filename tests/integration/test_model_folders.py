@@ -170,6 +170,14 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
         "router_config.json",
         "inside a Router",
     ),
+    "a route to a part of a long name": (
+        lambda folder: (
+            add_router("sentence_transformers.models.Pooling")(folder),
+            edit("1_Router/router_config.json", structure={"query": ["1" * 5000]})(folder),
+        )[-1],
+        "router_config.json",
+        "the structure names",
+    ),
     "an activation that is a function": (add_dense("torch.load"), "config.json", "torch.load"),
     "an activation of Python's": (add_dense("os.system"), "config.json", "os.system"),
     "pooling of an unknown mode": (
