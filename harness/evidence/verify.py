@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harness.analysis.paired_queries import ROUNDS
 from harness.errors import HarnessError, SourceError
 from harness.experiment.claims import BASELINE
-from harness.experiment.lock import Lock, read_lock
+from harness.experiment.lock import Lock, list_sources, name_source, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
 from harness.experiment.trial import list_trials, narrow
 from harness.records.artifacts import Evidence
@@ -150,11 +150,16 @@ def _check_result(record: Record, known: Evidence) -> Iterator[str]:
     try:
         qrels = known.read_qrels(record.qrels)
         run = known.read_run(record.run, record.qrels)
-        computed = evaluate_run(run, qrels, tuple(record.per_query))
+        computed = evaluate_run(run, qrels, tuple(record.per_query), allow_missing=_may_miss(record))
         yield from _compare_values(record, qrels, computed)
         yield from _compare_data(record, qrels, known)
     except HarnessError as cause:
         yield f"the values cannot be computed again: {cause}"
+
+
+def _may_miss(record: Record) -> bool:
+    """Say whether a query without a ranked list counts as found nothing: so it does in the lists of somebody else."""
+    return any(model.kind == "run" for model in record.experiment.models if model.name == record.trial.model)
 
 
 def _compare_values(record: Record, qrels: Qrels, computed: dict[str, NDArray[np.float64]]) -> Iterator[str]:
@@ -255,8 +260,9 @@ def _compare_manifest(record: Record, whole: Experiment, lock: Lock) -> Iterator
     for part in BINDING:
         if getattr(own, part) != getattr(declared, part):
             yield f"experiment.{part}: is not what the manifest of {whole.name} declares"
-    data = dict.fromkeys(f"data:{test_set.data}" for test_set in own.evaluation.test_sets)
-    for name in (*data, f"model:{record.trial.model}"):
+    data = {f"data:{test_set.data}" for test_set in own.evaluation.test_sets}
+    model = {name_source(model) for model in own.models if model.name == record.trial.model}
+    for name in (name for name in list_sources(declared) if name in data | model):
         source, locked = record.sources.get(name), lock.sources.get(name)
         if source is None or locked is None:
             yield f"sources.{name}: is missing in the record or the lock"

@@ -14,6 +14,7 @@ from harness.core.schema import Bytes, Digest, Frozen, canonical_json, decode_js
 from harness.errors import LockError
 from harness.experiment.data import Source
 from harness.experiment.manifest import Experiment
+from harness.experiment.model import Model
 
 LOCK_LIMIT_BYTES = 4_000_000
 
@@ -48,7 +49,7 @@ class ResolvedSource(Frozen):
 
 
 class Lock(Frozen):
-    """Every source of one experiment, under the name ``data:NAME`` or ``model:NAME``."""
+    """Every source of one experiment, under the name ``data:NAME``, ``model:NAME`` or ``run:NAME``."""
 
     schema_version: Literal[2]
     experiment: str
@@ -59,8 +60,13 @@ class Lock(Frozen):
 def list_sources(experiment: Experiment) -> dict[str, Source]:
     """Return the experiment's sources under the names that a lock gives them."""
     data = {f"data:{name}": one.source for name, one in experiment.data.items()}
-    models = {f"model:{model.name}": model.source for model in experiment.models if model.source is not None}
+    models = {name_source(model): model.source for model in experiment.models if model.source is not None}
     return {**data, **models}
+
+
+def name_source(model: Model) -> str:
+    """Return the name that a lock gives a model's source: its ranked lists are other files than a model's."""
+    return f"{'run' if model.kind == 'run' else 'model'}:{model.name}"
 
 
 def digest_sources(experiment: Experiment) -> str:

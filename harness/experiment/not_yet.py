@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from harness.errors import ManifestError
 from harness.experiment.data import Data
 from harness.experiment.manifest import Experiment
-from harness.experiment.model import Model
 
 
 def refuse_not_yet(experiment: Experiment) -> None:
@@ -25,8 +24,6 @@ def _list_not_yet(experiment: Experiment) -> Iterator[str]:
     yield from (f"evaluation on {one}" for one in experiment.evaluation.test_sets if one.part != "test")
     for name, data in experiment.data.items():
         yield from _list_of_data(name, data)
-    for model in experiment.models:
-        yield from _list_of_model(model)
     yield from (key for key in ("comparisons", "forgetting") if getattr(experiment, key))
 
 
@@ -37,8 +34,3 @@ def _list_of_data(name: str, data: Data) -> Iterator[str]:
         yield f"data.{name}: a table without ids"
     if data.part_names != ("train", "test"):
         yield f"data.{name}: other parts than train and test, both of them"
-
-
-def _list_of_model(model: Model) -> Iterator[str]:
-    if model.kind != "dense":
-        yield f"models.{model.name}.kind {model.kind!r}"

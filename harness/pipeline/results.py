@@ -50,14 +50,16 @@ def make_results(
     qrels = _write_qrels(test, folder, results)
     texts = _write_texts(test, folder, results) if experiment.attribution is not None else None
     summary = _summarise(test, train_pairs)
+    foreign = experiment.model(trial.model).kind == "run"
     made = {}
     for dim, run in retrieved.runs.items():
-        per_query = evaluate_run(run, test.data.qrels, experiment.evaluation.measures)
+        per_query = evaluate_run(run, test.data.qrels, experiment.evaluation.measures, allow_missing=foreign)
         target = folder / (f"{trial.stem}.run.gz" if dim is None else f"{trial.stem}.dim={dim}.run.gz")
         source = retrieved.output.folder / name_run_file(dim)
         made[on if dim is None else f"{on}@{dim}"] = Result(
             data=summary,
             truncated_texts=retrieved.truncated_texts,
+            notes=retrieved.notes,
             embeddings_sha256=retrieved.output.entry.files.get(EMBEDDINGS_FILE),
             values=average(per_query),
             query_ids=tuple(test.data.qrels),

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.errors import RecordError, ThresholdMissed
 from harness.experiment.claims import BASELINE
 from harness.experiment.data import PartName
-from harness.experiment.lock import Lock, list_sources
+from harness.experiment.lock import Lock, list_sources, name_source
 from harness.experiment.manifest import Experiment
 from harness.experiment.model import Model
 from harness.experiment.not_yet import refuse_not_yet
@@ -20,6 +20,7 @@ from harness.models.device import describe_arithmetic, keep_freed_memory, name_d
 from harness.models.encoding import Encoding
 from harness.models.training import choose_precision
 from harness.pipeline import stages
+from harness.pipeline.other_rankers import list_parameters, rank_words, take_run
 from harness.pipeline.progress import Progress
 from harness.pipeline.results import make_results
 from harness.pipeline.store import Output, Store
@@ -115,7 +116,7 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
     experiment, device = workplace.experiment, workplace.device
     evaluation, model = experiment.evaluation, experiment.model(trial.model)
     done = _Stages(progress)
-    fetched = {f"model:{model.name}": _fetch(workplace, f"model:{model.name}")}
+    fetched = {} if model.source is None else {name_source(model): _fetch(workplace, name_source(model))}
     prepared: dict[str, stages.Prepared] = {}
     for name in _list_data(experiment, trial):
         source = fetched[f"data:{name}"] = _fetch(workplace, f"data:{name}")
@@ -124,28 +125,15 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
         done.note("prepare", prepared[name].output)
     tests = {str(one): _select_test(prepared[one.data], one.part) for one in evaluation.test_sets}
 
-    encoding = make_encoding(model)
-    subject = _Subject(
-        fetched[f"model:{model.name}"].folder, stages.digest_files(fetched[f"model:{model.name}"].resolved.files), None
-    )
-    if trial.variant != BASELINE:
+    subject = None if model.kind == "bm25" else _Subject.of(fetched[name_source(model)])
+    if trial.variant != BASELINE and subject is not None:
         subject = _train(trial, workplace, subject, prepared, test=tests[evaluation.on[0]], done=done)
     stage: StageName = "baseline" if trial.variant == BASELINE else "evaluate"
     results: dict[str, Result] = {}
     log: EncodingLog | None = None
     for on, test in tests.items():
         progress.begin_stage(stage)
-        retrieved = stages.evaluate(
-            subject.folder,
-            subject.digest,
-            test,
-            evaluation,
-            stage=stage,
-            device=device,
-            store=workplace.store,
-            encoding=encoding,
-            progress=progress.advance_texts,
-        )
+        retrieved = _rank(model, subject, on, test, workplace=workplace, stage=stage, progress=progress)
         done.note(stage, retrieved.output)
         log = log or retrieved.encoding
         pairs = len(prepared[on.partition("/")[0]].data.train)
@@ -162,9 +150,10 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
         environment=workplace.environment,
         sources={name: one.resolved for name, one in sorted(fetched.items())},
         stages=done.costs,
-        training=subject.log,
+        training=None if subject is None else subject.log,
         training_cost_usd=None,
         encoding=log,
+        parameters=list_parameters() if model.kind == "bm25" else None,
         evaluations=results,
     )
     record = record.replace(training_cost_usd=_price(record))
@@ -175,11 +164,47 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
 
 @dataclass(frozen=True)
 class _Subject:
-    """The model that is evaluated: its folder, the digest that stands for it, and what training logged."""
+    """What is evaluated: its folder and files, the digest that stands for it, and what training logged."""
 
     folder: Path
+    files: Mapping[str, str]
     digest: str
     log: TrainingLog | None
+
+    @classmethod
+    def of(cls, fetched: Fetched) -> _Subject:
+        """Take what was fetched as it is."""
+        files = fetched.resolved.files
+        return cls(fetched.folder, files, stages.digest_files(files), None)
+
+
+def _rank(
+    model: Model,
+    subject: _Subject | None,
+    on: str,
+    test: stages.PreparedTest,
+    *,
+    workplace: Workplace,
+    stage: StageName,
+    progress: Progress,
+) -> stages.Retrieved:
+    """Rank a test set's passages, each kind of model its own way; BM25 has no files."""
+    evaluation, store = workplace.experiment.evaluation, workplace.store
+    if subject is None:
+        return rank_words(test, evaluation, store=store)
+    if model.kind == "run":
+        return take_run(subject.folder, subject.files, on, test, evaluation, store=store)
+    return stages.evaluate(
+        subject.folder,
+        subject.digest,
+        test,
+        evaluation,
+        stage=stage,
+        device=workplace.device,
+        store=store,
+        encoding=make_encoding(model),
+        progress=progress.advance_texts,
+    )
 
 
 def make_encoding(model: Model) -> Encoding:
@@ -238,7 +263,7 @@ def _train(
         trackers=workplace.trackers,
     )
     done.note("train", trained.output)
-    return _Subject(trained.folder, trained.output.entry.digest, trained.log)
+    return _Subject(trained.folder, {}, trained.output.entry.digest, trained.log)
 
 
 def check_thresholds(record: Record) -> None:

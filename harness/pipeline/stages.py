@@ -77,19 +77,24 @@ class Retrieved:
     Attributes:
         runs: by dimension; None stands for the model's own, where none are set.
         truncated_texts: how many texts were longer than the model reads.
-        encoding: how the model was asked.
+        encoding: how the model was asked, if it is an encoder.
+        notes: what a reader of the values should know of these lists.
         output: the stored output, with a file for every run.
     """
 
     runs: Mapping[int | None, Run]
     truncated_texts: int
     encoding: EncodingLog | None
+    notes: tuple[str, ...]
     output: Output
 
 
-class _Notes(Frozen):
+class Notes(Frozen):
+    """What is kept beside an output's runs."""
+
     truncated_texts: int
     encoding: EncodingLog | None = None
+    notes: tuple[str, ...] = ()
 
 
 def prepare(data: Data, source: ResolvedSource, folder: Path, *, store: Store) -> Prepared:
@@ -224,7 +229,7 @@ def evaluate(
         truncated = count_truncated(encoder, list(data.queries.values()), role="query")
         truncated += count_truncated(encoder, list(data.corpus.values()), role="passage")
         log = EncodingLog(prompts=dict(encoder.prompts), similarity=encoder.similarity, notes=encoder.notes)
-        _write_notes(target, _Notes(truncated_texts=truncated, encoding=log))
+        write_notes(target, Notes(truncated_texts=truncated, encoding=log))
         return meter.cost
 
     inputs = {
@@ -237,7 +242,7 @@ def evaluate(
         **_list_encoding(encoding),
         **_list_numeric_inputs(device),
     }
-    return _read_retrieved(store.get_or_make(stage, inputs, make), encoding.truncate_dims)
+    return read_retrieved(store.get_or_make(stage, inputs, make), encoding.truncate_dims)
 
 
 def name_run_file(dim: int | None) -> str:
@@ -245,15 +250,22 @@ def name_run_file(dim: int | None) -> str:
     return "run.gz" if dim is None else f"run.dim={dim}.gz"
 
 
-def _write_notes(target: Path, notes: _Notes) -> None:
+def write_notes(target: Path, notes: Notes) -> None:
+    """Write the notes of an output under way."""
     (target / NOTES_FILE).write_text(notes.model_dump_json(), encoding="utf-8")
 
 
-def _read_retrieved(output: Output, dims: Sequence[int] = ()) -> Retrieved:
+def read_retrieved(output: Output, dims: Sequence[int] = ()) -> Retrieved:
+    """Read a stored output's runs and notes.
+
+    Raises:
+        DataError: a run is broken.
+        StoreError: the notes are.
+    """
     text = read_text(output.folder / NOTES_FILE, limit_bytes=2**20, error=StoreError)
-    notes = decode_json(_Notes, text, place=str(output.folder / NOTES_FILE), error=StoreError)
+    notes = decode_json(Notes, text, place=str(output.folder / NOTES_FILE), error=StoreError)
     runs = {dim: read_run(output.folder / name_run_file(dim)) for dim in (dims or (None,))}
-    return Retrieved(runs, notes.truncated_texts, notes.encoding, output)
+    return Retrieved(runs, notes.truncated_texts, notes.encoding, notes.notes, output)
 
 
 def rank_passages(

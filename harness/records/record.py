@@ -118,6 +118,8 @@ class Result(Frozen):
 
     data: DataSummary
     truncated_texts: Natural
+    # What a reader of the values should know, such as queries without a ranked list.
+    notes: tuple[str, ...] = ()
     embeddings_sha256: Digest | None = None
     values: dict[str, Unit]
     query_ids: tuple[str, ...]
@@ -163,6 +165,8 @@ class Record(Frozen):
     training_cost_usd: Dollars | None
     # The first records had none.
     encoding: EncodingLog | None = None
+    # Of BM25, which is no encoder.
+    parameters: dict[str, str | Number] | None = None
     evaluations: Annotated[dict[str, Result], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -274,7 +278,7 @@ class Record(Frozen):
     @property
     def model_source(self) -> ResolvedSource | None:
         """Where the model came from, if from anywhere."""
-        return self.sources.get(f"model:{self.trial.model}")
+        return self.sources.get(f"model:{self.trial.model}") or self.sources.get(f"run:{self.trial.model}")
 
 
 def read_record(path: Path) -> Record:

