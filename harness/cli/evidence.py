@@ -1,4 +1,4 @@
-"""The commands on evidence and its keeping: verify, bundle, prove, doctor and store."""
+"""The commands on evidence and its keeping: verify, bundle, rerun, doctor and store."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def add_evidence_commands(
     bundle.add_argument("--to", type=Path, default=BUNDLE, metavar="FILE", help=f"default: {BUNDLE}")
     bundle.set_defaults(run=_bundle)
 
-    prove = commands.add_parser("prove", help="run a trial twice from nothing and name the first layer that diverges")
-    prove.add_argument("experiment", nargs="?", help="name or manifest")
-    prove.add_argument("--records", type=Path, nargs=2, metavar="RECORD", help="compare two records instead")
-    prove.add_argument("--trial", metavar="ID", help="default: the first that is fine-tuned")
-    prove.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
-    prove.add_argument("--precision", choices=["fp16", "bf16", "fp32"], help="of training (default: the manifest's)")
-    prove.add_argument("--data-dir", type=Path, help="folder in place of the manifest's data folder")
-    prove.add_argument("--store", type=Path, default=STORE, help="only its unpacked sources are used; default: .store")
-    prove.set_defaults(run=_prove)
+    rerun = commands.add_parser("rerun", help="run a trial twice from nothing and name the first layer that diverges")
+    rerun.add_argument("experiment", nargs="?", help="name or manifest")
+    rerun.add_argument("--records", type=Path, nargs=2, metavar="RECORD", help="compare two records instead")
+    rerun.add_argument("--trial", metavar="ID", help="default: the first that is fine-tuned")
+    rerun.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
+    rerun.add_argument("--precision", choices=["fp16", "bf16", "fp32"], help="of training (default: the manifest's)")
+    rerun.add_argument("--data-dir", type=Path, help="folder in place of the manifest's data folder")
+    rerun.add_argument("--store", type=Path, default=STORE, help="only its unpacked sources are used; default: .store")
+    rerun.set_defaults(run=_rerun)
 
     doctor = commands.add_parser("doctor", help="say what this machine can run, and why not")
     doctor.add_argument("--experiments", type=Path, default=EXPERIMENTS, help=f"manifests; default: {EXPERIMENTS}")
@@ -113,23 +113,23 @@ def _bundle(options: argparse.Namespace) -> int:
     return PASSED
 
 
-def _prove(options: argparse.Namespace) -> int:
+def _rerun(options: argparse.Namespace) -> int:
     from harness.errors import ManifestError  # noqa: PLC0415 - see add_evidence_commands
-    from harness.evidence.determinism import Outcome, Sameness, compare_outcomes, describe_proof, find_results  # noqa: PLC0415
+    from harness.evidence.determinism import Sameness, TrialOutcome, compare_outcomes, describe_comparison, find_results  # noqa: PLC0415
 
     if (options.experiment is None) == (options.records is None):
-        raise ManifestError("prove needs either an experiment or --records with two records")
+        raise ManifestError("rerun needs either an experiment or --records with two records")
     if options.records is not None:
         from harness.records.record import read_record  # noqa: PLC0415
 
-        first, second = (Outcome(read_record(path), find_results(path)) for path in options.records)
-        proof = compare_outcomes(first, second)
+        first, second = (TrialOutcome(read_record(path), find_results(path)) for path in options.records)
+        comparison = compare_outcomes(first, second)
     else:
-        from harness.evidence.determinism import prove_trial  # noqa: PLC0415
+        from harness.evidence.determinism import rerun_trial  # noqa: PLC0415
         from harness.pipeline.store import SOURCES  # noqa: PLC0415
 
-        with tempfile.TemporaryDirectory(prefix="harness-prove-") as folder:
-            proof = prove_trial(
+        with tempfile.TemporaryDirectory(prefix="harness-rerun-") as folder:
+            comparison = rerun_trial(
                 options.experiment,
                 EXPERIMENTS,
                 folder=Path(folder),
@@ -139,9 +139,9 @@ def _prove(options: argparse.Namespace) -> int:
                 data_dir=options.data_dir,
                 sources=options.store / SOURCES,
             )
-    for line in describe_proof(proof):
+    for line in describe_comparison(comparison):
         print(line)
-    return PASSED if proof.sameness is Sameness.BITS else DIFFERS
+    return PASSED if comparison.sameness is Sameness.BITS else DIFFERS
 
 
 def _doctor(options: argparse.Namespace) -> int:

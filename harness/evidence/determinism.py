@@ -44,7 +44,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """A trial's outcome: its record, the results folder with its run and, where they are at hand, more of its files."""
 
     record: Record
@@ -54,7 +54,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Proof:
+class OutcomeComparison:
     """What two outcomes have in common; ``reasons`` are what keeps a device from giving the same bits every time."""
 
     sameness: Sameness
@@ -67,7 +67,7 @@ class Proof:
         return next((layer for layer in self.layers if layer.same is False), None)
 
 
-def compare_outcomes(first: Outcome, second: Outcome) -> Proof:
+def compare_outcomes(first: TrialOutcome, second: TrialOutcome) -> OutcomeComparison:
     """Compare two outcomes of one trial: data, batch order, loss, weights, embeddings, run, values.
 
     Bit-identical: all of these that were recorded are the same. Rank-identical: at least every query's ranking is.
@@ -94,19 +94,19 @@ def compare_outcomes(first: Outcome, second: Outcome) -> Proof:
         sameness = Sameness.RANKS
     else:
         sameness = Sameness.VALUES if values.same else Sameness.NOT
-    return Proof(sameness, tuple(layers), tuple(_list_reasons(ours, theirs)))
+    return OutcomeComparison(sameness, tuple(layers), tuple(_list_reasons(ours, theirs)))
 
 
-def describe_proof(proof: Proof) -> Iterator[str]:
-    """Say what a proof found, line by line."""
-    for layer in proof.layers:
+def describe_comparison(comparison: OutcomeComparison) -> Iterator[str]:
+    """Say what a comparison found, line by line."""
+    for layer in comparison.layers:
         word = {True: "same", False: "differs", None: "not recorded"}[layer.same]
         yield f"{layer.name:<12} {word}{': ' if layer.place else ''}{layer.place}"
-    yield from proof.reasons
-    unknown = [layer.name for layer in proof.layers if layer.same is None]
+    yield from comparison.reasons
+    unknown = [layer.name for layer in comparison.layers if layer.same is None]
     limit = f" (as far as was recorded: without {', '.join(unknown)})" if unknown else ""
-    first = proof.first_difference
-    yield f"{proof.sameness}{limit}" + (f"; the first to diverge: {first.name}, {first.place}" if first else "")
+    first = comparison.first_difference
+    yield f"{comparison.sameness}{limit}" + (f"; the first to diverge: {first.name}, {first.place}" if first else "")
 
 
 def _list_reasons(ours: Record, theirs: Record) -> Iterator[str]:
@@ -147,7 +147,7 @@ def _compare_steps(name: str, first: Sequence[object], second: Sequence[object])
     return Layer(name, same=True)
 
 
-def _compare_weights(first: Outcome, second: Outcome) -> Layer:
+def _compare_weights(first: TrialOutcome, second: TrialOutcome) -> Layer:
     ours, theirs = first.record.training, second.record.training
     if ours is None or theirs is None:
         return Layer("weights", None)
@@ -167,7 +167,7 @@ def _compare_weights(first: Outcome, second: Outcome) -> Layer:
     return Layer("weights", same=False, place="all tensors are the same, but the files are not")
 
 
-def _compare_embeddings(first: Outcome, second: Outcome) -> Layer:
+def _compare_embeddings(first: TrialOutcome, second: TrialOutcome) -> Layer:
     ours, theirs = first.record.embeddings_sha256, second.record.embeddings_sha256
     if ours is None or theirs is None:
         return Layer("embeddings", None)
@@ -252,7 +252,7 @@ class Attempt:
     folder: Path
 
 
-def prove_trial(
+def rerun_trial(
     manifest: str,
     experiments: Path,
     *,
@@ -262,7 +262,7 @@ def prove_trial(
     precision: str | None = None,
     data_dir: Path | None = None,
     sources: Path | None = None,
-) -> Proof:
+) -> OutcomeComparison:
     """Run a trial twice, each time with an empty store, and compare the outcomes layer by layer.
 
     Args:
@@ -337,7 +337,7 @@ def run_attempt(attempt: Attempt) -> None:
         raise SystemExit(HarnessError.exit_code) from error
 
 
-def _find_outcome(folder: Path, trial: Trial) -> Outcome:
+def _find_outcome(folder: Path, trial: Trial) -> TrialOutcome:
     results, store = folder / "results", folder / "store"
     record = read_record(results / "records" / trial.experiment / f"{trial.stem}.json")
     stage: StageName = "baseline" if trial.variant == "baseline" else "evaluate"
@@ -345,4 +345,4 @@ def _find_outcome(folder: Path, trial: Trial) -> Outcome:
     weights = None
     if "train" in record.stages:
         weights = store / "train" / record.stages["train"].key / "model" / "model.safetensors"
-    return Outcome(record, results, embeddings, weights)
+    return TrialOutcome(record, results, embeddings, weights)

@@ -224,7 +224,7 @@ def evaluate(
             for dim in encoding.truncate_dims or (None,):
                 run = _rank_all(encoder, embeddings, data, evaluation, device, dim=dim)
                 write_run(run, target / name_run_file(dim))
-        # Not read again: they let a proof of determinism name the first text whose embedding differs.
+        # Not read again: they let `harness rerun` name the first text whose embedding differs.
         np.save(target / EMBEDDINGS_FILE, embeddings)
         truncated = count_truncated(encoder, list(data.queries.values()), role="query")
         truncated += count_truncated(encoder, list(data.corpus.values()), role="passage")

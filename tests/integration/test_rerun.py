@@ -8,7 +8,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.errors import ManifestError
-from harness.evidence.determinism import Outcome, Sameness, choose_trial, compare_outcomes
+from harness.evidence.determinism import Sameness, TrialOutcome, choose_trial, compare_outcomes
 from harness.experiment.manifest import read_experiment
 from tests.support.tiny_trials import Place, make_place
 
@@ -18,8 +18,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return make_place(tmp_path_factory.mktemp("tiny"))
 
 
-def test_trial_is_proved_bit_identical_layer_by_layer(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prove", str(place.manifest), "--device", "cpu", "--store", str(place.store)]) == 0
+def test_trial_rerun_is_bit_identical_layer_by_layer(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rerun", str(place.manifest), "--device", "cpu", "--store", str(place.store)]) == 0
     said = [line.split() for line in capsys.readouterr().out.splitlines() if line]
     layers = ["data", "batch order", "loss", "weights", "embeddings", "run", "values"]
     assert said[-8:] == [*([*name.split(), "same"] for name in layers), ["bit-identical"]]
@@ -37,9 +37,9 @@ def test_records_of_two_trainings_that_differ_are_compared(
         place.manifest.write_text(text, encoding="utf-8")
     tuned, base = "small.finetuned.seed=0.json", "small.baseline.json"
     folders = [tmp_path / name / "results" / "records" / "tiny" for name in ("a", "b")]
-    assert main(["prove", "--records", *(str(folder / base) for folder in folders)]) == 0
+    assert main(["rerun", "--records", *(str(folder / base) for folder in folders)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "bit-identical"
-    assert main(["prove", "--records", *(str(folder / tuned) for folder in folders)]) == 1
+    assert main(["rerun", "--records", *(str(folder / tuned) for folder in folders)]) == 1
     said = capsys.readouterr().out.splitlines()
     # The batches are the same, and so is the loss at the first step, before any weight has changed.
     assert said[1] == "batch order  same"
@@ -53,10 +53,10 @@ def test_same_trial_in_other_stores_is_bit_identical_by_its_records(place: Place
     for name in ("a", "b"):
         other = place.at(tmp_path / name)
         assert other.run() == 0
-        outcomes.append(Outcome(other.read()[1], other.results))
-    proof = compare_outcomes(*outcomes)
-    assert proof.sameness is Sameness.BITS
-    assert all(layer.same for layer in proof.layers)
+        outcomes.append(TrialOutcome(other.read()[1], other.results))
+    comparison = compare_outcomes(*outcomes)
+    assert comparison.sameness is Sameness.BITS
+    assert all(layer.same for layer in comparison.layers)
 
 
 def test_trial_is_chosen_by_its_id_or_is_the_first_that_is_trained(place: Place) -> None:
@@ -68,4 +68,4 @@ def test_trial_is_chosen_by_its_id_or_is_the_first_that_is_trained(place: Place)
 
 
 def test_neither_an_experiment_nor_records_is_refused() -> None:
-    assert main(["prove"]) == 2
+    assert main(["rerun"]) == 2
