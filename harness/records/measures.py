@@ -44,9 +44,11 @@ def evaluate_run(
     """Compute each measure for each query, through ir_measures.
 
     ir_measures is given scores made from the ranks, so that the order judged is the run's own and no reader's
-    tie breaking can change it. Relevance above 0 is relevant; `ndcg` uses it as gain. The values are those of
-    InformationRetrievalEvaluator, save one: where a query has more than K relevant passages, its `map@K`
-    divides by K, trec_eval's (and this) by the number of relevant passages.
+    tie breaking can change it. A grade above 0 is relevant. `ndcg@K` is trec_eval's: the sum of grade / log2(rank + 1)
+    over the first K ranks, by that of the best order of all judged passages (Jarvelin and Kekalainen 2002, with the
+    grade itself as gain). The values are those of InformationRetrievalEvaluator, save two: it knows no grades, so its
+    `ndcg` takes each relevant passage for a 1; and where a query has more than K relevant passages, its `map@K` divides
+    by K, trec_eval's (and this) by the number of relevant passages.
 
     Args:
         run: the ranked lists.
