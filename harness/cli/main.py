@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.cli.data import add_data_commands
 from harness.cli.evidence import add_evidence_commands
 from harness.cli.sources import add_hub_commands
 from harness.core.text import printable
@@ -94,6 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
     accept.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
     accept.set_defaults(run=_accept)
 
+    add_data_commands(commands)
     add_hub_commands(commands)
     add_evidence_commands(commands)
     return parser

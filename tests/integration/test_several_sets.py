@@ -216,3 +216,12 @@ def test_the_report_has_a_table_per_test_set_and_judges_claims_where_they_are_ma
     ours = read(folder, "small.twice.seed=0").at("other/test", 8).values["mrr@10"]
     assert ["small/twice", "trained", "8", f"{ours:.4f}"] in [list(row[:4]) for row in other.rows]
     assert any(f"mrr@10 on other/test@8 {ours:.4f}, published 0.8919" in found.text for found in report.findings)
+
+
+def test_test_sets_are_exported_for_others_to_rank(folder: Path, tmp_path: Path) -> None:
+    command = ["export", str(folder / "tiny.toml"), str(tmp_path), "--store", str(folder / "store")]
+    assert main(command) == 0
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")) == [
+        f"{data}/{name}" for data in ("other", "tiny") for name in ("corpus.jsonl", "qrels/test.tsv", "queries.jsonl")
+    ]
+    assert len((tmp_path / "other" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()) == 15
