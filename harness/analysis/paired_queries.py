@@ -101,21 +101,22 @@ def holm(p_values: ArrayLike) -> Array:
     however its cells depend on each other.
 
     Args:
-        p_values: shape (cells,).
+        p_values: shape (..., cells); each row is a family of its own.
 
     Returns:
-        Adjusted p-values, shape (cells,).
+        Adjusted p-values, of the same shape.
 
     Raises:
         StatisticsError: a p-value outside [0, 1].
     """
     raw = np.asarray(p_values, dtype=np.float64)
-    if raw.ndim != 1 or not np.all((raw >= 0) & (raw <= 1)):
+    if not raw.ndim or not np.all((raw >= 0) & (raw <= 1)):
         raise StatisticsError(f"p-values lie in [0, 1] and form a list, found shape {raw.shape}: {raw}")
-    order = np.argsort(raw, kind="stable")
-    factors = np.arange(len(raw), 0, -1)
+    order = np.argsort(raw, axis=-1, kind="stable")
+    factors = np.arange(raw.shape[-1], 0, -1)
+    ascending = np.take_along_axis(raw, order, axis=-1) * factors
     adjusted = np.empty_like(raw)
-    adjusted[order] = np.minimum(np.maximum.accumulate(raw[order] * factors), 1.0)
+    np.put_along_axis(adjusted, order, np.minimum(np.maximum.accumulate(ascending, axis=-1), 1.0), axis=-1)
     return adjusted
 
 

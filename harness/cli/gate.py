@@ -11,10 +11,11 @@ from harness.core.files import write_atomically
 from harness.errors import RecordError
 from harness.gate.acceptance_report import build_acceptance_report
 from harness.gate.compare import compare
+from harness.gate.golden import take_in_golden
 from harness.gate.policy import Policy, read_policy
 from harness.gate.reference import Acceptance, accept, plan_acceptance
 from harness.gate.report import build_gate_report, name_gate_report
-from harness.records.untrusted import take_in
+from harness.records.untrusted import Intake, take_in
 from harness.report.document import Report
 from harness.report.failure import build_failure_report
 from harness.report.github import ACTIONS_VARIABLE, list_commands, publish_summary, render_comment
@@ -35,9 +36,17 @@ class OutputFiles:
 
 
 def run_gate(
-    reference: Path, candidate: Path, *, policy: Path | None, outputs: OutputFiles, environment: Mapping[str, str]
+    reference: Path,
+    candidate: Path,
+    *,
+    policy: Path | None,
+    outputs: OutputFiles,
+    environment: Mapping[str, str],
+    rerun: Path | None = None,
 ) -> int:
-    """Compare two folders of records, show the report, and return the exit code: 0 pass, 1 regression, 2 cannot tell.
+    """Compare two folders of records, show the report, and return the exit code.
+
+    0 pass, 1 regression, 2 cannot tell, 3 suspect: the further seeds that the last line names decide.
 
     Args:
         reference: a folder of accepted records, or of such folders.
@@ -45,6 +54,7 @@ def run_gate(
         policy: a policy file; None takes the defaults.
         outputs: further files to write, whatever happens: where it could not be judged, they say so.
         environment: the process's variables, which say whether this is a GitHub runner.
+        rerun: records of the reference's trials as run in this job, in turns with the candidate's.
 
     Raises:
         HarnessError: the policy is wrong, or a file cannot be written.
@@ -54,7 +64,16 @@ def run_gate(
     try:
         rules = Policy() if policy is None else read_policy(policy)
         after = take_in(candidate, side="candidate")
-        result = compare(before.records, after.records, rules, unread=(*before.problems, *after.problems))
+        golden = take_in_golden(reference)
+        again = Intake((), ()) if rerun is None else take_in(rerun, side="rerun reference")
+        result = compare(
+            before.records,
+            after.records,
+            rules,
+            golden=golden.records,
+            rerun=again.records,
+            unread=(*before.problems, *after.problems, *golden.problems, *again.problems),
+        )
         report = build_gate_report(result, before.records, after.records)
         written = _render_outputs(report, outputs)
     except Exception as cause:
@@ -71,6 +90,9 @@ def run_gate(
     finally:
         _show(f"{render_terminal(report)}\n\n{report.title}", environment)
         _publish(report, environment)
+    # Last, where `nox -s gate` looks for it; digits and a plain name, whoever wrote the records.
+    for experiment, seeds in result.further_seeds.items():
+        print(f"suspect: run seeds {','.join(map(str, seeds))} of {experiment}")
     return result.outcome.exit_code
 
 
@@ -80,7 +102,9 @@ def _publish(report: Report, environment: Mapping[str, str]) -> None:
         print(line)
 
 
-def run_accept(reference: Path, candidate: Path, *, ask: Callable[[str], str] | None, yes: bool) -> int:
+def run_accept(
+    reference: Path, candidate: Path, *, ask: Callable[[str], str] | None, yes: bool, golden: bool = False
+) -> int:
     """Show what would change, make sure that it is wanted, and make candidate records the reference.
 
     Args:
@@ -88,6 +112,7 @@ def run_accept(reference: Path, candidate: Path, *, ask: Callable[[str], str] | 
         candidate: the records.
         ask: puts a question to the person at the terminal; None where there is none.
         yes: whether the answer is yes already.
+        golden: whether they also become the golden reference.
 
     Returns:
         0 when the reference is now as asked for, 1 when the person declined.
@@ -95,7 +120,7 @@ def run_accept(reference: Path, candidate: Path, *, ask: Callable[[str], str] | 
     Raises:
         HarnessError: a record is broken, nobody could be asked, or the disk refuses.
     """
-    plans = plan_acceptance(candidate, reference)
+    plans = plan_acceptance(candidate, reference, golden=golden)
     for plan in plans:
         print(f"{render_terminal(build_acceptance_report(plan))}\n")
     changing = [plan for plan in plans if plan.changed]

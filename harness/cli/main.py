@@ -74,13 +74,20 @@ def make_parser() -> argparse.ArgumentParser:
     report.set_defaults(run=_report)
 
     gate = commands.add_parser(
-        "gate", help="compare records with the accepted reference: 0 pass, 1 worse, 2 cannot tell"
+        "gate", help="compare records with the accepted reference: 0 pass, 1 worse, 2 cannot tell, 3 run more seeds"
     )
     gate.add_argument(
         "--reference", type=Path, required=True, metavar="DIR", help="accepted records, or folders of them"
     )
     gate.add_argument("--candidate", type=Path, required=True, metavar="DIR", help="the records to be judged, likewise")
     gate.add_argument("--policy", type=Path, metavar="FILE", help="limits and levels in TOML; default: those built in")
+    gate.add_argument(
+        "--rerun-reference",
+        type=Path,
+        metavar="DIR",
+        help="records of the reference's trials as run in this very job, in turns with the candidate's: costs are "
+        "compared with these, and fail where the policy says so (costs.fail)",
+    )
     gate.add_argument("--markdown", type=Path, metavar="FILE", help="also write the report there")
     gate.add_argument(
         "--comment", type=Path, metavar="FILE", help="also write the body of a pull-request comment there"
@@ -93,6 +100,7 @@ def make_parser() -> argparse.ArgumentParser:
     accept.add_argument("--candidate", type=Path, required=True, metavar="DIR", help="the records to be accepted")
     accept.add_argument("--reference", type=Path, required=True, metavar="DIR", help="the reference they replace")
     accept.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
+    accept.add_argument("--golden", action="store_true", help="make them the golden reference too, which stays")
     accept.set_defaults(run=_accept)
 
     add_data_commands(commands)
@@ -132,6 +140,7 @@ def _gate(options: argparse.Namespace) -> int:
         policy=options.policy,
         outputs=OutputFiles(options.markdown, options.comment, options.junit, options.html),
         environment=os.environ,
+        rerun=options.rerun_reference,
     )
 
 
@@ -139,4 +148,4 @@ def _accept(options: argparse.Namespace) -> int:
     from harness.cli.gate import run_accept  # noqa: PLC0415 - see make_parser
 
     ask = input if sys.stdin.isatty() else None
-    return run_accept(options.reference, options.candidate, ask=ask, yes=options.yes)
+    return run_accept(options.reference, options.candidate, ask=ask, yes=options.yes, golden=options.golden)

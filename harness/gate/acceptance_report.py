@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from harness.experiment.trial import Trial
 from harness.gate.compare import GateOutcome
+from harness.gate.quality import Status
 from harness.gate.reference import Acceptance
 from harness.records.record import Record
 from harness.report.document import Finding, Paragraph, Report, Section, Table
@@ -28,8 +29,13 @@ def _list_findings(acceptance: Acceptance) -> list[Finding]:
     if acceptance.removed:
         names = ", ".join(trial.id for trial in acceptance.removed)
         found.append(Finding("warning", "no longer in the reference", names))
-    if acceptance.before and acceptance.gate.outcome is GateOutcome.REGRESSION:
+    if acceptance.before and acceptance.gate.outcome in (GateOutcome.REGRESSION, GateOutcome.SUSPECT):
         found += [Finding("warning", "worse than the old reference", text) for text in acceptance.gate.regressions]
+        found += [
+            Finding("warning", "perhaps worse than the old reference", f"{cell.group}: {cell.measure}: {cell.reason}")
+            for cell in acceptance.gate.quality
+            if cell.status is Status.SUSPECT
+        ]
     found += [Finding("notice", "for review", text) for text in acceptance.gate.notices if acceptance.before]
     return found
 

@@ -23,14 +23,15 @@ class Quality(Frozen):
     """When a measure counts as worse.
 
     Attributes:
-        level: 1 minus the false alarm rate of a family of cells (Holm within it): the primary measures are one
-            family, the others another, and what has no seeds a third.
+        level: of the first stage, Holm over all models and references: what falls below it is suspect.
+        final_level: of the second stage, where further seeds are pooled: what falls below it is a regression.
         smallest_drop: a mean that fell by no more never fails, however sure it is.
-        primary: the measures of the first family; by default the experiment's own primary one.
-        seeds: the seeds that the candidate must have; by default those of the reference.
+        primary: the measures that decide; by default the experiment's own primary one.
+        seeds: the seeds that the candidate must have at first; by default those of the reference.
     """
 
     level: Level = 0.95
+    final_level: Level = 0.99
     smallest_drop: NotNegative = 0.0005
     primary: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
@@ -51,8 +52,19 @@ class Limit(Frozen):
 
 
 class Costs(Frozen):
-    """When a cost counts as worse: past its relative limit, its floor and, at ``level``, its noise."""
+    """When a cost counts as worse: past its relative limit, its floor and, at ``level``, its noise.
 
+    Attributes:
+        fail: whether that fails the gate. It does so only against a reference run in the same job, interleaved with the
+            candidate (``--rerun-reference``); machines differ by more from one session to the next than code does.
+        level: 1 minus the false alarm rate over all costs.
+        train_seconds: limits of training time.
+        evaluate_seconds: limits of evaluation time.
+        peak_memory_bytes: limits of memory.
+        peak_device_memory_bytes: limits of GPU memory.
+    """
+
+    fail: bool = False
     level: Level = 0.95
     train_seconds: Limit = Limit(relative=0.2, floor=5.0)
     evaluate_seconds: Limit = Limit(relative=0.2, floor=5.0)

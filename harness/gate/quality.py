@@ -1,22 +1,25 @@
-"""Quality: one measure of a model and variant, candidate against reference."""
+"""Quality: the primary measure of a model decides, in two stages; every other measure is reported beside it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 
-from harness.analysis.paired_queries import holm, sign_flip_test
-from harness.analysis.seeds import Summary, growth_p_value, summarize, t_quantile
+from harness.analysis.paired_queries import holm
+from harness.analysis.seeds import ROUNDING, Summary, summarize
+from harness.analysis.spread import Array, Spread, drop_p_value, pool_spread, step_of
 from harness.experiment.claims import BASELINE
 from harness.experiment.manifest import Variant
 from harness.gate.policy import Quality
 from harness.records.record import Record
 
-ROUNDS = 10_000
+UNTRAINED_STEPS = 2  # what an untrained model's value may fall by: that of `judge_agreement` for "close"
+
+Against = Literal["accepted", "golden"]
 
 
 class Status(StrEnum):
@@ -25,24 +28,18 @@ class Status(StrEnum):
     BETTER = "better"
     SAME = "same"
     WITHIN_CHANCE = "worse, within chance"
+    WORSE = "worse, for review"
+    SUSPECT = "suspect"
     REGRESSION = "regression"
     NOT_COMPARABLE = "not comparable"
-
-
-class Family(StrEnum):
-    """Cells whose false alarms are counted together; ``COSTS`` are judged in ``costs.py``."""
-
-    PRIMARY = "primary measures"
-    OTHER = "other measures"
-    UNTRAINED = "untrained models"
-    COSTS = "costs"
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
     """The records of one model and variant on both sides, in the order of their seeds.
 
-    ``measures`` are those that every record has; the queries are the same, in the same order, on both sides.
+    ``measures`` are those that every record has; the queries are the same, in the same order, on all sides. ``fresh``
+    are the candidate's records of the further seeds, all of them or none.
     """
 
     experiment: str
@@ -52,27 +49,48 @@ class Group:
     measures: tuple[str, ...]
     reference: tuple[Record, ...]
     candidate: tuple[Record, ...]
+    fresh: tuple[Record, ...] = ()
+    golden: tuple[Record, ...] = ()
 
     @property
     def id(self) -> str:
         """The readable name, as in ``bioasq/all-mpnet-base-v2/finetuned``."""
         return f"{self.experiment}/{self.model}/{self.variant}"
 
+    def select(self, against: Against) -> tuple[Record, ...]:
+        """Return the records of a reference."""
+        return self.reference if against == "accepted" else self.golden
+
 
 @dataclass(frozen=True, slots=True)
 class QualityCell:
-    """One measure of a model and variant.
+    """One measure of a model and variant against one reference.
 
-    ``change`` is the candidate's mean minus the reference's: below zero is worse. ``bound`` is what one more
-    set of such seeds stays above with the policy's level, before any correction for many cells, and None where
-    there are not two reference seeds that differ. ``seed_p_value`` and ``query_p_value`` are one-sided (worse);
-    the latter is only computed for a drop that the policy minds. ``judged_by`` says which of the two decides,
-    ``adjusted_p_value`` is that one after Holm's correction within ``family``.
+    Attributes:
+        group: the model and variant.
+        measure: its name.
+        against: which reference.
+        deciding: whether it is the primary measure, which alone can fail.
+        stage: 1, or 2 where further seeds were pooled.
+        reference_seeds: of the reference.
+        reference_values: one per seed.
+        candidate_seeds: of the candidate, those of stage 2 included.
+        candidate_values: one per seed.
+        reference: their summary.
+        candidate: their summary.
+        change: the candidate's mean minus the reference's: below zero is worse.
+        spread: between seeds, pooled over both sides; None without training.
+        p_value: one-sided (worse), of this stage; None without training.
+        adjusted_p_value: after Holm's correction over all deciding cells; None for the others.
+        status: how it stands.
+        reason: in words.
     """
 
     group: str
     measure: str
-    family: Family
+    against: Against
+    deciding: bool
+    stage: int
     reference_seeds: tuple[int, ...]
     reference_values: tuple[float, ...]
     candidate_seeds: tuple[int, ...]
@@ -80,141 +98,172 @@ class QualityCell:
     reference: Summary
     candidate: Summary
     change: float
-    bound: float | None
-    seed_p_value: float | None
-    query_p_value: float | None
-    judged_by: str
-    adjusted_p_value: float
+    spread: Spread | None
+    p_value: float | None
+    adjusted_p_value: float | None
     status: Status
     reason: str
 
 
 def judge_quality(groups: Sequence[Group], policy: Quality) -> list[QualityCell]:
-    """Judge every measure of every group, higher being better.
+    """Judge every group, higher being better.
 
-    Where the reference has two seeds or more that differ, chance is what differs between them: the candidate's mean
-    must not fall below what the reference's seeds predict. A model without seeds, with one, or with seeds that all
-    agree (a spread of zero would make any drop certain) is judged by its queries: would the drop be as large had
-    each query's change been as likely the other way? Both are computed wherever they can be. Cells are then
-    corrected within their family; a drop is a regression if its adjusted p-value is at most 1 - level and it is
-    larger than ``smallest_drop``.
+    The primary measure of each trained model is tested against each reference, with the moderated spread s of both
+    sides (see `pool_spread`) and t = (mean_ref - mean_cand) / (s sqrt(1/n + 1/k)), Holm (1979) over all of these at
+    both stages. p above 1 - ``level``: passed. Otherwise *suspect*, until three fresh seeds are there; pooled with
+    them it is a *regression* if that p is at most 1 - ``final_level`` and the drop is larger than ``smallest_drop``.
+    To fail at once at the second level was measured to cost three times the false alarms.
+
+    An untrained model has no chance in it: its primary measure is a regression once it fell by more than
+    ``smallest_drop`` and two of the measure's smallest steps. All other measures have a p-value of their own and fail
+    nothing.
 
     Args:
-        groups: all that is gated together, since the corrections are over all of them.
+        groups: all that is gated together, since the correction is over all of them.
         policy: the levels and the smallest drop.
 
     Raises:
         StatisticsError: a value is not finite.
     """
-    drafts = [_draft(group, measure, policy) for group in groups for measure in group.measures]
-    _, keys = zip(*drafts, strict=True) if drafts else ((), ())
-    cells = _add_query_p_values([cell for cell, _ in drafts], groups, policy)
-    adjusted = _adjust(cells, keys)
-    return [_decide(cell, p_value, policy) for cell, p_value in zip(cells, adjusted, strict=True)]
+    first = [cell for group in groups for cell in _list_cells(group, policy, stage=1)]
+    cells = _decide_first(first, policy)
+    again = {
+        (cell.group, cell.measure, cell.against): cell
+        for group in groups
+        if group.fresh
+        for cell in _list_cells(group, policy, stage=2)
+    }
+    if not again:
+        return cells
+    pooled = [
+        again[key]
+        if cell.status is Status.SUSPECT and (key := (cell.group, cell.measure, cell.against)) in again
+        else cell
+        for cell in cells
+    ]
+    return _decide_second(pooled, policy)
 
 
-def _draft(group: Group, measure: str, policy: Quality) -> tuple[QualityCell, tuple[object, ...]]:
-    """Return a cell without its correction, and a key that is equal for cells that ask the same question."""
-    before = tuple(record.values[measure] for record in group.reference)
-    after = tuple(record.values[measure] for record in group.candidate)
-    reference, candidate = summarize(before), summarize(after)
-    trained = group.variant != BASELINE
-    # Seeds that all agree, as a count of few queries may, do not say that there is no chance: queries have to.
-    by_seeds = trained and bool(reference.sd)
+def _list_cells(group: Group, policy: Quality, *, stage: int) -> Iterator[QualityCell]:
     primary = policy.primary or (group.primary,)
-    family = Family.PRIMARY if measure in primary else Family.OTHER
-    cell = QualityCell(
+    for measure in group.measures:
+        yield _make_cell(group, measure, "accepted", deciding=measure in primary, stage=stage)
+    if _differs(group):
+        for measure in primary:
+            yield _make_cell(group, measure, "golden", deciding=True, stage=stage)
+
+
+def _differs(group: Group) -> bool:
+    """Say whether there is a golden reference that is not the accepted one: the same test twice would be no more."""
+    return bool(group.golden) and [record.per_query for record in group.golden] != [
+        record.per_query for record in group.reference
+    ]
+
+
+def _make_cell(group: Group, measure: str, against: Against, *, deciding: bool, stage: int) -> QualityCell:
+    old = group.select(against)
+    new = group.candidate if stage == 1 else (*group.candidate, *group.fresh)
+    before, after = (tuple(record.values[measure] for record in records) for records in (old, new))
+    reference, candidate = summarize(before), summarize(after)
+    change = candidate.mean - reference.mean
+    spread = p_value = None
+    if group.variant != BASELINE:
+        tables = [_tabulate(records, measure) for records in (old, new)]
+        spread = pool_spread(tables, step_of(measure, np.concatenate(tables)))
+        p_value = float(drop_p_value(-change, spread.sd**2, spread.degrees, (len(old), len(new))))
+    return QualityCell(
         group=group.id,
         measure=measure,
-        family=family if trained else Family.UNTRAINED,
-        reference_seeds=_seeds(group.reference),
+        against=against,
+        deciding=deciding,
+        stage=stage,
+        reference_seeds=_seeds(old),
         reference_values=before,
-        candidate_seeds=_seeds(group.candidate),
+        candidate_seeds=_seeds(new),
         candidate_values=after,
         reference=reference,
         candidate=candidate,
-        change=candidate.mean - reference.mean,
-        bound=_predict(before, policy.level, len(after)) if by_seeds else None,
-        seed_p_value=growth_p_value([-one for one in before], [-one for one in after]) if by_seeds else None,
-        query_p_value=None,
-        judged_by="seeds" if by_seeds else "queries",
-        adjusted_p_value=1.0,
-        status=Status.SAME,
+        change=change,
+        spread=spread,
+        p_value=p_value,
+        adjusted_p_value=None,
+        status=_allow_untrained(old, new, measure, change) if p_value is None else Status.SAME,
         reason="",
     )
-    # With one relevant passage per query recall@k is accuracy@k and precision@k a k-th of it: one question asked
-    # three times. Counting it once keeps Holm's correction from punishing the other measures for it.
-    scale = max(map(abs, before)) or 1.0
-    shape = tuple(round(value / scale, 9) for value in (*before, *after))
-    return cell, (group.id, cell.family, shape)
 
 
-def _add_query_p_values(cells: Sequence[QualityCell], groups: Sequence[Group], policy: Quality) -> list[QualityCell]:
-    """Test the drops over queries, all at once and proportional ones (recall@k, precision@k) only once."""
-    by_id = {group.id: group for group in groups}
-    places: dict[bytes, list[int]] = {}
-    rows: dict[bytes, np.ndarray] = {}
-    for index, cell in enumerate(cells):
-        if cell.change < -policy.smallest_drop:
-            group = by_id[cell.group]
-            row = _average(group.candidate, cell.measure) - _average(group.reference, cell.measure)
-            row = np.round(row / np.abs(row).max(), 9) + 0.0  # scaled to 1, and no negative zeros
-            places.setdefault(row.tobytes(), []).append(index)
-            rows[row.tobytes()] = row
-    found: dict[int, float] = {}
-    for queries in {len(row) for row in rows.values()}:
-        keys = [key for key, row in rows.items() if len(row) == queries]
-        table = np.stack([rows[key] for key in keys])
-        p_values = sign_flip_test(table, seed=0, rounds=ROUNDS, alternative="less")
-        found.update({index: float(p) for key, p in zip(keys, p_values, strict=True) for index in places[key]})
-    return [replace(cell, query_p_value=found.get(index)) for index, cell in enumerate(cells)]
+def _allow_untrained(old: Sequence[Record], new: Sequence[Record], measure: str, change: float) -> Status:
+    if change == 0:
+        return Status.SAME
+    step = step_of(measure, _tabulate((*old, *new), measure))
+    if abs(change) <= UNTRAINED_STEPS * step + ROUNDING:
+        return Status.SAME
+    return Status.BETTER if change > 0 else Status.WORSE
 
 
-def _average(records: Sequence[Record], measure: str) -> np.ndarray:
-    return np.asarray(np.mean([record.per_query[measure] for record in records], axis=0))
+def _decide_first(cells: Sequence[QualityCell], policy: Quality) -> list[QualityCell]:
+    adjusted = _adjust([cell.p_value if cell.deciding else None for cell in cells])
+    return [_decide(cell, p_value, policy) for cell, p_value in zip(cells, adjusted, strict=True)]
 
 
-def _adjust(cells: Sequence[QualityCell], keys: Sequence[tuple[object, ...]]) -> list[float]:
-    """Correct within each family, cells that ask the same question counting once."""
-    adjusted = [1.0] * len(cells)
-    for family in Family:
-        questions: dict[tuple[object, ...], list[int]] = {}
-        for index, (cell, key) in enumerate(zip(cells, keys, strict=True)):
-            if cell.family is family:
-                questions.setdefault(key, []).append(index)
-        p_values = [max(_p_value(cells[index]) for index in same) for same in questions.values()]
-        for same, p_value in zip(questions.values(), holm(p_values).tolist(), strict=True):
-            for index in same:
-                adjusted[index] = p_value
-    return adjusted
-
-
-def _p_value(cell: QualityCell) -> float:
-    if cell.seed_p_value is not None:
-        return cell.seed_p_value
-    return 1.0 if cell.query_p_value is None else cell.query_p_value
-
-
-def _decide(cell: QualityCell, adjusted: float, policy: Quality) -> QualityCell:
+def _decide(cell: QualityCell, adjusted: float | None, policy: Quality) -> QualityCell:
+    """Decide stage 1, and what no stage decides."""
+    if cell.p_value is None:
+        return _decide_untrained(cell, policy)
     alpha = 1 - policy.level
-    if abs(cell.change) <= policy.smallest_drop:
+    p_value = cell.p_value if adjusted is None else adjusted
+    if p_value <= alpha:
+        status = Status.SUSPECT if cell.deciding else Status.WORSE
+        reason = f"chance between seeds explains it with p = {p_value:.2g}"
+        reason += ": further seeds decide" if cell.deciding else ", reported for review"
+    elif abs(cell.change) <= policy.smallest_drop:
         status, reason = Status.SAME, f"changed by no more than {policy.smallest_drop:g}"
     elif cell.change > 0:
         status, reason = Status.BETTER, ""
-    elif adjusted <= alpha:
-        status = Status.REGRESSION
-        reason = f"worse than chance between {cell.judged_by} explains (p = {adjusted:.3g})"
     else:
-        status, reason = Status.WITHIN_CHANCE, f"chance between {cell.judged_by} explains it (p = {adjusted:.3g})"
-        if cell.judged_by == "seeds" and cell.query_p_value is not None and cell.query_p_value <= alpha:
-            reason += f"; the queries alone see a drop (p = {cell.query_p_value:.3g}): more seeds would tell"
+        status, reason = Status.WITHIN_CHANCE, f"chance between seeds explains it (p = {p_value:.2g})"
     return replace(cell, adjusted_p_value=adjusted, status=status, reason=reason)
+
+
+def _decide_untrained(cell: QualityCell, policy: Quality) -> QualityCell:
+    if cell.status is not Status.WORSE:
+        return cell
+    if not cell.deciding:
+        return replace(cell, reason="untrained, so no seed explains it; reported for review")
+    if -cell.change <= policy.smallest_drop:
+        return replace(cell, status=Status.SAME, reason=f"changed by no more than {policy.smallest_drop:g}")
+    return replace(cell, status=Status.REGRESSION, reason="untrained, so neither a seed nor rounding explains it")
+
+
+def _decide_second(cells: Sequence[QualityCell], policy: Quality) -> list[QualityCell]:
+    """Decide stage 2; what passed stage 1 counts in the correction with a p-value of 1."""
+    p_values = [
+        None if cell.p_value is None or not cell.deciding else cell.p_value if cell.stage > 1 else 1.0 for cell in cells
+    ]
+    decided = []
+    for cell, adjusted in zip(cells, _adjust(p_values), strict=True):
+        if cell.stage == 1 or adjusted is None:
+            decided.append(cell)
+        elif adjusted <= 1 - policy.final_level and -cell.change > policy.smallest_drop:
+            reason = f"with {len(cell.candidate_seeds)} seeds chance explains it with p = {adjusted:.2g}"
+            decided.append(replace(cell, adjusted_p_value=adjusted, status=Status.REGRESSION, reason=reason))
+        else:
+            reason = f"suspect at first; with the further seeds chance explains it (p = {adjusted:.2g})"
+            if -cell.change <= policy.smallest_drop:
+                reason = f"suspect at first; with the further seeds changed by no more than {policy.smallest_drop:g}"
+            decided.append(replace(cell, adjusted_p_value=adjusted, status=Status.WITHIN_CHANCE, reason=reason))
+    return decided
+
+
+def _adjust(p_values: Sequence[float | None]) -> list[float | None]:
+    """Correct the p-values that are there, over all of them."""
+    corrected = iter(holm([p_value for p_value in p_values if p_value is not None]).tolist())
+    return [None if p_value is None else next(corrected) for p_value in p_values]
+
+
+def _tabulate(records: Sequence[Record], measure: str) -> Array:
+    return np.asarray([record.per_query[measure] for record in records], dtype=np.float64)
 
 
 def _seeds(records: Sequence[Record]) -> tuple[int, ...]:
     return tuple(record.trial.seed for record in records if record.trial.seed is not None)
-
-
-def _predict(values: Sequence[float], level: float, new: int) -> float:
-    found = summarize(values)
-    return found.mean - t_quantile(level, found.count - 1) * (found.sd or 0.0) * math.sqrt(1 / new + 1 / found.count)

@@ -14,10 +14,11 @@ from harness.core.schema import format_json
 from harness.errors import RecordError
 from harness.experiment.trial import Trial
 from harness.gate.compare import GateReport, compare
+from harness.gate.golden import take_in_golden
 from harness.gate.policy import Policy
 from harness.records.history import HISTORY_FILE, History, read_history, take_snapshot
 from harness.records.record import Record
-from harness.records.untrusted import ENDING, take_in
+from harness.records.untrusted import ENDING, GOLDEN_FOLDER, take_in
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
@@ -36,6 +37,7 @@ class Acceptance:
         history: what was accepted before.
         changed: whether any file would be another one.
         gate: what the gate says of the new records, by its default policy.
+        golden: the fixed reference that is kept beside them.
     """
 
     experiment: str
@@ -46,6 +48,7 @@ class Acceptance:
     history: History
     changed: bool
     gate: GateReport
+    golden: tuple[Record, ...]
 
     @property
     def added(self) -> tuple[Trial, ...]:
@@ -58,13 +61,15 @@ class Acceptance:
         return _subtract(self.before, self.after)
 
 
-def plan_acceptance(candidate: Path, reference: Path) -> tuple[Acceptance, ...]:
+def plan_acceptance(candidate: Path, reference: Path, *, golden: bool = False) -> tuple[Acceptance, ...]:
     """Say what accepting candidate records would change; nothing is written.
 
     Args:
         candidate: a folder of one experiment's records, or of such folders.
         reference: the experiment's own reference folder, where it is named like it or has records; else the folder
             that holds one per experiment. It need not be there yet.
+        golden: whether the new records also become the golden reference. Without one the records accepted so far do,
+            or the new ones where these are the first.
 
     Raises:
         RecordError: naming every candidate record that is broken or does not go with the others, or a broken history.
@@ -76,7 +81,7 @@ def plan_acceptance(candidate: Path, reference: Path) -> tuple[Acceptance, ...]:
         raise RecordError("\n".join(dict.fromkeys(itself.problems)))
     names = sorted({record.trial.experiment for record in intake.records})
     return tuple(
-        _plan(name, [record for record in intake.records if record.trial.experiment == name], reference)
+        _plan(name, [one for one in intake.records if one.trial.experiment == name], reference, golden=golden)
         for name in names
     )
 
@@ -99,6 +104,11 @@ def accept(acceptance: Acceptance) -> None:
             beside.chmod(0o755)
             for name, text in contents.items():
                 _write(beside / name, text.encode())
+            golden = beside / GOLDEN_FOLDER
+            golden.mkdir()
+            for record in acceptance.golden:
+                _write(golden / _name(record), _format(record).encode())
+            _sync(golden)
             _sync(beside)
             _swap(beside, target)
             _sync(target.parent)
@@ -108,7 +118,7 @@ def accept(acceptance: Acceptance) -> None:
         raise RecordError(f"{target}: the reference cannot be replaced: {cause.strerror or cause}") from cause
 
 
-def _plan(experiment: str, records: Sequence[Record], reference: Path) -> Acceptance:
+def _plan(experiment: str, records: Sequence[Record], reference: Path, *, golden: bool) -> Acceptance:
     own = reference.name == experiment or any(path.name != HISTORY_FILE for path in reference.glob(f"*{ENDING}"))
     folder = reference if own else reference / experiment
     before = take_in(folder, side="reference") if _check_folder(folder) else None
@@ -118,6 +128,10 @@ def _plan(experiment: str, records: Sequence[Record], reference: Path) -> Accept
         raise RecordError(f"{folder}: holds records of {', '.join(foreign)}, expected {experiment}")
     new = tuple(sorted(records, key=_name))
     texts = {record.trial: _format(record) for record in new}
+    kept = take_in_golden(folder)
+    if kept.problems and not golden:
+        raise RecordError("\n".join(kept.problems))
+    fixed = new if golden else kept.records or old or new
     return Acceptance(
         experiment=experiment,
         folder=folder,
@@ -125,8 +139,11 @@ def _plan(experiment: str, records: Sequence[Record], reference: Path) -> Accept
         after=new,
         unread=before.problems if before else (),
         history=read_history(folder),
-        changed=bool(before and before.problems) or {record.trial: _format(record) for record in old} != texts,
-        gate=compare(old, new, Policy()),
+        changed=bool(before and before.problems)
+        or {record.trial: _format(record) for record in old} != texts
+        or (golden and [_format(record) for record in kept.records] != [_format(record) for record in new]),
+        gate=compare(old, new, Policy(), golden=kept.records),
+        golden=fixed,
     )
 
 
@@ -136,9 +153,11 @@ def _check_folder(folder: Path) -> bool:
         raise RecordError(f"{folder}: a file or a symbolic link, expected a folder")
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in found:
+        if path.name == GOLDEN_FOLDER and path.is_dir() and not path.is_symlink():
+            continue
         if path.is_dir() or path.suffix != ENDING:
             raise RecordError(f"{folder}: holds {path.name!r}, which is no record and would be lost")
-    return any(path.name != HISTORY_FILE for path in found)
+    return any(path.name not in (HISTORY_FILE, GOLDEN_FOLDER) for path in found)
 
 
 def _subtract(records: Sequence[Record], others: Sequence[Record]) -> tuple[Trial, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from collections.abc import Set as AbstractSet
 
 import numpy as np
 
@@ -28,6 +27,7 @@ TITLES = {
     GateOutcome.PASS: "Gate passed: no worse than the reference",
     GateOutcome.REGRESSION: "Gate failed: worse than the reference",
     GateOutcome.NOT_COMPARABLE: "Gate cannot tell: not comparable with the reference",
+    GateOutcome.SUSPECT: "Gate undecided: suspect",
 }
 
 
@@ -39,18 +39,13 @@ def build_gate_report(result: GateReport, reference: Sequence[Record], candidate
         reference: the records it was given as reference.
         candidate: the records it was given to judge.
     """
-    primary = {
-        (record.trial.experiment, measure)
-        for record in reference
-        for measure in result.policy.quality.primary or (record.experiment.evaluation.primary,)
-    }
     single = _find_single(reference)
     sections = (
-        _summarise(result, primary, single),
+        _summarise(result, single),
         _list_problems(result),
         _list_costs(result, single),
         _list_measures(result, single),
-        _list_changes(result, primary, reference, candidate),
+        _list_changes(result, reference, candidate),
         _list_rules(result.policy),
     )
     return Report(
@@ -58,7 +53,7 @@ def build_gate_report(result: GateReport, reference: Sequence[Record], candidate
         title=TITLES[result.outcome] + (f" ({single})" if single else ""),
         lead=(_describe("Candidate", candidate), _describe("Reference", reference)),
         verdicts=_count(result),
-        findings=tuple(list_gate_findings(result, primary)),
+        findings=tuple(list_gate_findings(result)),
         sections=tuple(section for section in sections if section.blocks),
         cases=(*list_gate_cases(result),),
     )
@@ -101,11 +96,16 @@ def _shorten(revision: str | None) -> str:
     return commit[:8] + plus + rest
 
 
-def _summarise(result: GateReport, primary: set[tuple[str, str]], single: str | None) -> Section:
+def _summarise(result: GateReport, single: str | None) -> Section:
     """Show the primary measures, and how likely a false alarm is."""
-    cells = [cell for cell in result.quality if is_primary(cell, primary)]
-    rows = tuple((_name_group(cell.group, single), cell.measure, *_show(cell)) for cell in cells)
-    columns = ("trials", "measure", "reference", "candidate", "change", "p (Holm)", "status")
+    cells = [cell for cell in result.quality if cell.deciding]
+    golden = any(cell.against == "golden" for cell in cells)
+    rows = tuple(
+        (_name_group(cell.group, single), cell.measure, *((cell.against,) if golden else ()), *_show(cell))
+        for cell in cells
+    )
+    against = ("against",) if golden else ()
+    columns = ("trials", "measure", *against, "reference", "candidate", "change", "p (Holm)", "status")
     blocks: list[Paragraph | Table] = []
     if rows:
         blocks.append(Table(columns, rows, spare=("p (Holm)", "change")))
@@ -113,10 +113,20 @@ def _summarise(result: GateReport, primary: set[tuple[str, str]], single: str | 
     if counted:
         blocks.append(
             Paragraph(
-                f"Of {len(result.quality) + len(result.costs)} values judged: {counted}. An unchanged pipeline would "
-                f"fail with a chance of at most {result.false_alarm_bound:.0%}."
+                f"{len(cells)} of {len(result.quality) + len(result.costs)} values decide; all: {counted}. ± is the sd "
+                "over seeds."
             )
         )
+    if result.rates.power:
+        powers = " and ".join(f"of {drop:g} with {power:.0%}" for drop, power in result.rates.power.items())
+        blocks.append(
+            Paragraph(
+                f"Simulated for these seeds and spreads: an unchanged pipeline fails in {result.rates.false_alarm:.1%} "
+                f"and runs further seeds in {result.rates.suspect:.0%}; a drop {powers} is found."
+            )
+        )
+    for experiment, seeds in result.further_seeds.items():
+        blocks.append(Paragraph(f"suspect: run seeds {','.join(map(str, seeds))} of {experiment}"))
     return Section("In short", tuple(blocks), brief=True)
 
 
@@ -135,8 +145,8 @@ def _list_measures(result: GateReport, single: str | None) -> Section:
     tables = []
     for group in dict.fromkeys(cell.group for cell in result.quality):
         cells = [cell for cell in result.quality if cell.group == group]
-        rows = tuple((cell.measure, *_show(cell), cell.judged_by, cell.reason) for cell in cells)
-        columns = ("measure", "reference", "candidate", "change", "p (Holm)", "status", "judged by", "why")
+        rows = tuple((cell.measure, cell.against, *_show(cell), cell.reason) for cell in cells)
+        columns = ("measure", "against", "reference", "candidate", "change", "p", "status", "why")
         tables.append(Table(columns, rows, title=_name_group(group, single)))
     return Section("Every measure", tuple(tables))
 
@@ -170,15 +180,14 @@ def _list_costs(result: GateReport, single: str | None) -> Section:
     return Section("Time and memory", tuple(blocks), brief=True)
 
 
-def _list_changes(
-    result: GateReport, primary: set[tuple[str, str]], reference: Sequence[Record], candidate: Sequence[Record]
-) -> Section:
+def _list_changes(result: GateReport, reference: Sequence[Record], candidate: Sequence[Record]) -> Section:
     """Draw and list the queries behind each primary measure that fell, where no record is in doubt."""
     if result.problems:
         return Section("Query by query", ())
     blocks: list[Paragraph | Table | Picture] = []
     for cell in result.quality:
-        if is_primary(cell, primary) and cell.status in (Status.REGRESSION, Status.WITHIN_CHANCE):
+        fell = cell.status in (Status.REGRESSION, Status.SUSPECT, Status.WITHIN_CHANCE)
+        if cell.deciding and cell.against == "accepted" and fell:
             blocks += _list_queries(cell, _select(reference, cell), _select(candidate, cell))
     return Section("Query by query", tuple(blocks))
 
@@ -206,14 +215,15 @@ def _list_rules(policy: Policy) -> Section:
     """Say what counts as worse."""
     quality, costs = policy.quality, policy.costs
     measures = Paragraph(
-        f"A measure is worse when its mean fell by more than {quality.smallest_drop:g} and by more than chance "
-        "explains: between the reference's seeds where it has two or more, over queries otherwise. Level "
-        f"{quality.level:g}, corrected (Holm) within three families: primary measures, other measures, untrained "
-        "models."
+        "The primary measure of each model decides, the others are shown. Where chance between seeds explains its drop "
+        f"with p of at most {1 - quality.level:g} (moderated t, corrected by Holm over models and references), three "
+        f"fresh seeds are run and pooled; it is a regression if p is then at most {1 - quality.final_level:g} and it "
+        f"fell by more than {quality.smallest_drop:g}."
     )
     growth = Paragraph(
         f"Seconds and memory are compared on one and the same machine only. They are worse at level {costs.level:g} "
-        "when they grew past their noise and past both limits."
+        "when they grew past their noise and past both limits; "
+        + ("that fails the gate." if costs.fail else "that is shown for review and fails nothing.")
     )
     names = ("train_seconds", "evaluate_seconds", "peak_memory_bytes", "peak_device_memory_bytes")
     limits: list[tuple[str, Limit]] = [(name, getattr(costs, name)) for name in names]
@@ -238,9 +248,9 @@ def _select(records: Sequence[Record], cell: QualityCell) -> list[Record]:
 
 def _show(cell: QualityCell) -> tuple[str, str, str, str, str]:
     """Return the cells that tables have in common: both sides, change, p-value and status."""
-    tested = cell.seed_p_value if cell.judged_by == "seeds" else cell.query_p_value
-    p_value = "" if tested is None else _format_p(cell.adjusted_p_value)
-    return _spread(cell.reference), _spread(cell.candidate), f"{cell.change:+.4f}", p_value, str(cell.status)
+    p_value = cell.p_value if cell.adjusted_p_value is None else cell.adjusted_p_value
+    shown = "" if p_value is None else _format_p(p_value)
+    return _spread(cell.reference), _spread(cell.candidate), f"{cell.change:+.4f}", shown, str(cell.status)
 
 
 def _spread(summary: Summary) -> str:
@@ -259,16 +269,15 @@ def _name_group(group: str, single: str | None) -> str:
     return group.removeprefix(f"{single}/") if single else group
 
 
-def list_gate_findings(result: GateReport, primary: AbstractSet[tuple[str, str]]) -> Iterator[Finding]:
+def list_gate_findings(result: GateReport) -> Iterator[Finding]:
     """Yield problems, then regressions by group, then notices, so many of each as fit the head of a report.
 
     Args:
         result: what the gate found.
-        primary: experiments with their primary measures, which are named first.
     """
     yield from _limit([Finding("error", "cannot be compared", text) for text in result.problems])
     by_group: dict[str, list[str]] = {}
-    for cell in sorted(result.quality, key=lambda cell: not is_primary(cell, primary)):
+    for cell in result.quality:
         if cell.status is Status.REGRESSION:
             by_group.setdefault(cell.group, []).append(
                 f"{cell.measure} {cell.reference.mean:.4f} to {cell.candidate.mean:.4f} ({cell.change:+.4f}), "
@@ -281,12 +290,19 @@ def list_gate_findings(result: GateReport, primary: AbstractSet[tuple[str, str]]
         if cell.status is Status.REGRESSION
     ]
     yield from _limit(worse)
+    yield from _limit(
+        [
+            Finding("warning", "suspect", f"{cell.measure} ({cell.change:+.4f}): {cell.reason}", cell.group)
+            for cell in result.quality
+            if cell.status is Status.SUSPECT
+        ]
+        + [
+            Finding("warning", "grew", f"{name_cost(cost.cost)}: {cost.reason}", cost.group)
+            for cost in result.costs
+            if cost.status is Status.WORSE
+        ]
+    )
     yield from _limit([Finding("notice", "for review", text) for text in result.notices])
-
-
-def is_primary(cell: QualityCell, primary: AbstractSet[tuple[str, str]]) -> bool:
-    """Say whether a cell is of its experiment's primary measure."""
-    return (cell.group.partition("/")[0], cell.measure) in primary
 
 
 def _join(texts: Sequence[str]) -> str:
@@ -319,14 +335,14 @@ def list_gate_cases(result: GateReport) -> Iterator[Case]:
             ("change", repr(cell.change)),
             ("reference_seeds", ",".join(map(str, cell.reference_seeds))),
             ("candidate_seeds", ",".join(map(str, cell.candidate_seeds))),
-            ("judged_by", cell.judged_by),
-            ("seed_p_value", _show_optional(cell.seed_p_value)),
-            ("query_p_value", _show_optional(cell.query_p_value)),
-            ("adjusted_p_value", repr(cell.adjusted_p_value)),
+            ("stage", str(cell.stage)),
+            ("p_value", _show_optional(cell.p_value)),
+            ("adjusted_p_value", _show_optional(cell.adjusted_p_value)),
             ("status", str(cell.status)),
         ]
         failure = cell.reason if cell.status is Status.REGRESSION else None
-        yield Case("quality", f"{cell.group}/{cell.measure}", 0.0, tuple(properties), failure)
+        name = f"{cell.group}/{cell.measure}" + (" (golden)" if cell.against == "golden" else "")
+        yield Case("quality", name, 0.0, tuple(properties), failure)
     for cost in result.costs:
         yield Case("cost", f"{cost.group}/{cost.cost}", 0.0, _list_cost_properties(cost), _word_cost_failure(cost))
 

@@ -16,6 +16,7 @@ from harness.records.history import HISTORY_FILE
 from harness.records.record import Record, parse_record
 
 ENDING = ".json"
+GOLDEN_FOLDER = "golden"  # of a reference: read by itself, see gate/golden.py
 MOST_ENTRIES = 2000
 # 100 times a record of 707 queries and 15 measures.
 FILE_LIMIT_BYTES = 8 * 2**20
@@ -138,7 +139,8 @@ def _list_names(handle: int) -> list[tuple[str, bool]]:
         found = sorted((entry.name, entry.is_dir()) for entry in islice(entries, MOST_ENTRIES + 1))
     if len(found) > MOST_ENTRIES:
         raise OSError(errno.E2BIG, f"more than {MOST_ENTRIES} files, the most such a folder may have")
-    return [(name, is_folder) for name, is_folder in found if not name.startswith(".") and name != HISTORY_FILE]
+    apart = (HISTORY_FILE, GOLDEN_FOLDER)
+    return [(name, is_folder) for name, is_folder in found if not name.startswith(".") and name not in apart]
 
 
 def _read(name: str, folder: int) -> bytes | str:

@@ -94,7 +94,12 @@ def test_holm_is_the_textbook_example() -> None:
     assert holm([]).tolist() == []
 
 
-@pytest.mark.parametrize("p_values", [[1.1], [-0.1], [math.nan], [[0.5]]])
+def test_each_row_of_p_values_is_a_family_of_its_own() -> None:
+    rows = [[0.01, 0.04, 0.03], [0.5, 0.02, 0.02]]
+    assert holm(rows).tolist() == [holm(row).tolist() for row in rows]
+
+
+@pytest.mark.parametrize("p_values", [[1.1], [-0.1], [math.nan], [[0.5], [2.0]]])
 def test_holm_refuses_what_is_no_list_of_probabilities(p_values: list[float]) -> None:
     with pytest.raises(StatisticsError, match="p-values"):
         holm(p_values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,10 @@ import pytest
 
 from harness.errors import ManifestError
 from harness.experiment.manifest import Experiment
-from harness.gate.compare import GateOutcome, GateReport, compare
-from harness.gate.policy import Policy, Quality, read_policy
-from harness.gate.quality import Family, QualityCell, Status
+from harness.gate.compare import GateOutcome, GateReport, choose_fresh_seeds, compare
+from harness.gate.policy import Costs, Policy, Quality, read_policy
+from harness.gate.quality import QualityCell, Status
+from harness.gate.simulation import ErrorRates
 from harness.records.record import Record
 from tests.support.records import MACHINE, MODEL, change_result, make_cost, make_record, read_manifest, spread
 from tests.support.tiny_training import change_recipe
@@ -32,7 +32,8 @@ def experiment() -> Experiment:
 def make_trials(experiment: Experiment, means: tuple[float, ...], base: float = 0.83, **changes: Any) -> list[Record]:
     records = [make_record({MEASURE: spread(base)}, experiment=experiment, variant="baseline")]
     for seed, mean in enumerate(means):
-        values = {MEASURE: spread(mean, seed=seed)}
+        # The same queries are hard for every seed, as in real runs.
+        values = {MEASURE: spread(mean)}
         records.append(make_record(values, experiment=experiment, seed=seed, **changes))
     return records
 
@@ -50,119 +51,165 @@ def test_the_same_records_pass(experiment: Experiment) -> None:
     assert report.problems == report.regressions == ()
 
 
-def test_a_mean_below_the_prediction_bound_is_a_regression_that_names_its_cell(experiment: Experiment) -> None:
-    report = compare(make_trials(experiment, REFERENCE), make_trials(experiment, (0.87, 0.872, 0.875)), DEFAULT)
-    assert (report.outcome, report.outcome.exit_code) == (GateOutcome.REGRESSION, 1)
-    (line,) = report.regressions
-    assert "bioasq/all-mpnet-base-v2/finetuned: mrr@10 fell by 0.0197 to 0.8723" in line
-    cell = tuned(report)
-    assert cell.bound is not None
-    assert cell.bound == pytest.approx(0.892 - 2.9200 * 0.004 * math.sqrt(1 / 3 + 1 / 3), abs=1e-5)
-    assert (cell.reference_seeds, cell.candidate_seeds) == ((0, 1, 2), (0, 1, 2))
-    assert (cell.family, cell.judged_by, cell.status) == (Family.PRIMARY, "seeds", Status.REGRESSION)
-
-
-def test_one_primary_cell_is_judged_exactly_at_its_prediction_bound(experiment: Experiment) -> None:
-    reference = make_trials(experiment, REFERENCE)
-    policy = Policy(quality=Quality(seeds=(0,)))
-    bound = tuned(compare(reference, make_trials(experiment, (0.89,)), policy)).bound
-    assert bound is not None
-    assert bound == pytest.approx(0.892 - 2.9200 * 0.004 * math.sqrt(1 + 1 / 3), abs=1e-5)
-    above = compare(reference, make_trials(experiment, (bound + 1e-6,)), policy)
-    below = compare(reference, make_trials(experiment, (bound - 1e-6,)), policy)
-    assert (above.outcome, below.outcome) == (GateOutcome.PASS, GateOutcome.REGRESSION)
-
-
-def test_a_drop_that_seeds_explain_passes_and_says_so(experiment: Experiment) -> None:
-    report = compare(make_trials(experiment, REFERENCE), make_trials(experiment, (0.887, 0.889, 0.89)), DEFAULT)
-    assert report.outcome is GateOutcome.PASS
-    assert tuned(report).status is Status.WITHIN_CHANCE
-    assert "between seeds" in tuned(report).reason
-
-
-def test_a_drop_that_only_queries_see_passes_with_a_hint(experiment: Experiment) -> None:
-    values = np.asarray(spread(0.9))
-    lower = np.where(values > 0.1, values - 0.005, values)
-
-    def trials(rows: list[np.ndarray]) -> list[Record]:
-        return [make_record({MEASURE: row.tolist()}, experiment=experiment, seed=seed) for seed, row in enumerate(rows)]
-
-    shifts = [values - 0.01 * (np.arange(len(values)) == 3), values * 0.99, values * 0.98]
-    report = compare(trials(shifts), trials([shift - (values - lower) for shift in shifts]), DEFAULT)
-    cell = tuned(report)
-    assert cell.status is Status.WITHIN_CHANCE
-    assert cell.query_p_value is not None
-    assert cell.query_p_value <= 0.05
-    assert "more seeds would tell" in cell.reason
-
-
-def test_a_drop_smaller_than_the_policy_minds_is_the_same(experiment: Experiment) -> None:
-    reference = make_trials(experiment, (0.892, 0.892, 0.892))
-    candidate = make_trials(experiment, (0.8916, 0.8916, 0.8916))
-    assert compare(reference, candidate, DEFAULT).outcome is GateOutcome.PASS
-    strict = Policy(quality=Quality(smallest_drop=0.0001))
-    assert compare(reference, candidate, strict).outcome is GateOutcome.REGRESSION
-
-
 def test_better_is_no_regression(experiment: Experiment) -> None:
     report = compare(make_trials(experiment, REFERENCE), make_trials(experiment, (0.95, 0.95, 0.95), 0.9), DEFAULT)
     assert report.outcome is GateOutcome.PASS
     assert {cell.status for cell in report.quality} == {Status.BETTER}
 
 
-def test_a_baseline_is_judged_by_its_queries(experiment: Experiment) -> None:
-    reference = make_trials(experiment, REFERENCE, 0.83)
-    worse = make_trials(experiment, REFERENCE, 0.80)
-    report = compare(reference, worse, DEFAULT)
-    assert report.outcome is GateOutcome.REGRESSION
-    cell = report.quality[0]
-    assert (cell.judged_by, cell.family, cell.bound) == ("queries", Family.UNTRAINED, None)
-    # One query that fell by a half moves the mean by 0.0025, and is no evidence of anything.
-    values = list(reference[0].per_query[MEASURE])
-    values[values.index(max(values))] -= 0.5
-    one = make_record({MEASURE: values}, experiment=experiment, variant="baseline")
-    assert compare(reference, [one, *reference[1:]], DEFAULT).quality[0].status is Status.WITHIN_CHANCE
+DROPPED = (0.872, 0.876, 0.88)
 
 
-def test_one_reference_seed_is_judged_by_queries_and_said_so(experiment: Experiment) -> None:
+def add_fresh(experiment: Experiment, records: list[Record], means: tuple[float, ...]) -> list[Record]:
+    more = [
+        make_record({MEASURE: spread(mean)}, experiment=experiment, seed=seed)
+        for seed, mean in enumerate(means, start=3)
+    ]
+    return [*records, *more]
+
+
+def test_a_large_drop_is_suspect_first_and_names_three_fresh_seeds(experiment: Experiment) -> None:
+    report = compare(make_trials(experiment, REFERENCE), make_trials(experiment, DROPPED), DEFAULT)
+    assert (report.outcome, report.outcome.exit_code) == (GateOutcome.SUSPECT, 3)
+    assert report.further_seeds == {"bioasq": (3, 4, 5)}
+    assert report.regressions == ()
+    cell = tuned(report)
+    assert (cell.status, cell.stage, cell.deciding) == (Status.SUSPECT, 1, True)
+    assert cell.spread is not None
+    assert cell.p_value is not None
+    assert cell.adjusted_p_value == cell.p_value <= 0.05
+
+
+def test_fresh_seeds_that_fell_too_make_a_regression_that_names_its_cell(experiment: Experiment) -> None:
+    candidate = add_fresh(experiment, make_trials(experiment, DROPPED), DROPPED)
+    report = compare(make_trials(experiment, REFERENCE), candidate, DEFAULT)
+    assert (report.outcome, report.outcome.exit_code) == (GateOutcome.REGRESSION, 1)
+    (line,) = report.regressions
+    assert "bioasq/all-mpnet-base-v2/finetuned: mrr@10 fell by 0.0160 to 0.8760" in line
+    cell = tuned(report)
+    assert (cell.stage, cell.candidate_seeds) == (2, (0, 1, 2, 3, 4, 5))
+
+
+def test_fresh_seeds_as_good_as_ever_acquit(experiment: Experiment) -> None:
+    candidate = add_fresh(experiment, make_trials(experiment, DROPPED), (0.896, 0.9, 0.904))
+    report = compare(make_trials(experiment, REFERENCE), candidate, DEFAULT)
+    assert report.outcome is GateOutcome.PASS
+    assert tuned(report).stage == 2
+    assert "suspect at first" in tuned(report).reason
+
+
+def test_fresh_seeds_decide_only_what_was_suspect_and_only_all_three(experiment: Experiment) -> None:
+    bad = (0.5, 0.5, 0.5)
+    passed = compare(
+        make_trials(experiment, REFERENCE), add_fresh(experiment, make_trials(experiment, REFERENCE), bad), DEFAULT
+    )
+    assert (passed.outcome, tuned(passed).stage) == (GateOutcome.PASS, 1)
+    two = add_fresh(experiment, make_trials(experiment, DROPPED), bad[:2])
+    assert compare(make_trials(experiment, REFERENCE), two, DEFAULT).outcome is GateOutcome.SUSPECT
+
+
+def test_fresh_seeds_are_the_lowest_that_nobody_used() -> None:
+    assert choose_fresh_seeds([None, 0, 1, 2]) == (3, 4, 5)
+    assert choose_fresh_seeds([0, 2, 7]) == (1, 3, 4)
+
+
+def test_a_certain_but_small_drop_is_no_regression(experiment: Experiment) -> None:
+    means = (0.892, 0.892, 0.892)
+    lower = tuple(mean - 0.004 for mean in means)
+    candidate = add_fresh(experiment, make_trials(experiment, lower), lower)
+    for smallest, outcome in ((0.005, GateOutcome.PASS), (0.0005, GateOutcome.REGRESSION)):
+        policy = Policy(quality=Quality(smallest_drop=smallest))
+        assert compare(make_trials(experiment, means), candidate, policy).outcome is outcome
+
+
+def test_a_drop_that_seeds_explain_passes_and_says_so(experiment: Experiment) -> None:
+    report = compare(make_trials(experiment, REFERENCE), make_trials(experiment, (0.889, 0.891, 0.892)), DEFAULT)
+    assert report.outcome is GateOutcome.PASS
+    assert tuned(report).status is Status.WITHIN_CHANCE
+    assert "between seeds" in tuned(report).reason
+
+
+def test_one_seed_against_one_cannot_be_compared_and_says_what_to_accept(experiment: Experiment) -> None:
     report = compare(make_trials(experiment, (0.9,)), make_trials(experiment, (0.8,)), DEFAULT)
-    assert report.outcome is GateOutcome.REGRESSION
-    assert tuned(report).judged_by == "queries"
-    assert any("one reference seed" in notice for notice in report.notices)
+    assert report.outcome is GateOutcome.NOT_COMPARABLE
+    assert "accept two seeds or more" in report.problems[0]
+    several = Policy(quality=Quality(seeds=(0, 1)))
+    assert (
+        compare(make_trials(experiment, (0.9,)), make_trials(experiment, (0.9, 0.9)), several).outcome
+        is GateOutcome.PASS
+    )
 
 
-def test_measures_that_ask_the_same_question_are_corrected_once(experiment: Experiment) -> None:
-    values = dict.fromkeys(("accuracy@1", "recall@1", "precision@1"))
-
-    def trials(means: tuple[float, ...]) -> list[Record]:
-        records = []
-        for seed, mean in enumerate(means):
-            row = spread(mean, seed=seed)
-            rows = {MEASURE: row} | dict.fromkeys(values, spread(mean - 0.1, seed=seed))
-            records.append(make_record(rows, experiment=experiment, seed=seed))
-        return records
-
-    report = compare(trials(REFERENCE), trials((0.87, 0.872, 0.875)), DEFAULT)
-    others = [cell for cell in report.quality if cell.family is Family.OTHER]
-    assert len(others) == 3
-    assert {cell.adjusted_p_value for cell in others} == {others[0].seed_p_value}
+def test_an_untrained_model_may_fall_by_two_steps_and_no_further(experiment: Experiment) -> None:
+    reference = make_trials(experiment, REFERENCE, 0.83)
+    values = np.asarray(reference[0].per_query[MEASURE])
+    for lost, outcome in ((2 / 400, GateOutcome.PASS), (3 / 400, GateOutcome.REGRESSION)):
+        lower = values.copy()
+        lower[np.argsort(-values)[:10]] -= lost * len(values) / 10
+        one = make_record({MEASURE: lower.tolist()}, experiment=experiment, variant="baseline")
+        assert compare(reference, [one, *reference[1:]], DEFAULT).outcome is outcome
 
 
-def test_other_measures_are_corrected_for_their_number(experiment: Experiment) -> None:
+def test_only_the_primary_measure_decides(experiment: Experiment) -> None:
     def trials(offset: float) -> list[Record]:
-        records = []
-        for seed, mean in enumerate(REFERENCE):
-            rows = {MEASURE: spread(0.9, seed=seed), "ndcg@10": spread(mean - offset, seed=seed)}
-            rows["map@100"] = spread(mean**2 - offset, seed=seed)
-            records.append(make_record(rows, experiment=experiment, seed=seed))
-        return records
+        return [
+            make_record({MEASURE: spread(0.9), "ndcg@10": spread(mean - offset)}, experiment=experiment, seed=seed)
+            for seed, mean in enumerate(REFERENCE)
+        ]
 
-    report = compare(trials(0.0), trials(0.01), DEFAULT)
+    report = compare(trials(0.0), trials(0.05), DEFAULT)
+    assert report.outcome is GateOutcome.PASS
     cell = tuned(report, "ndcg@10")
-    assert cell.seed_p_value is not None
-    assert cell.seed_p_value < 0.05
-    assert cell.adjusted_p_value == pytest.approx(2 * cell.seed_p_value)
-    assert report.false_alarm_bound == pytest.approx(0.15)  # primary, others and costs
+    assert (cell.status, cell.deciding, cell.adjusted_p_value) == (Status.WORSE, False, None)
+
+
+def test_models_and_references_share_one_correction(experiment: Experiment) -> None:
+    reference, candidate = make_trials(experiment, REFERENCE), make_trials(experiment, (0.884, 0.886, 0.888))
+    alone = tuned(compare(reference, candidate, DEFAULT))
+    golden = make_trials(experiment, (0.894, 0.896, 0.898))
+    report = compare(reference, candidate, DEFAULT, golden=golden)
+    cells = [cell for cell in report.quality if cell.deciding and cell.p_value is not None]
+    assert [cell.against for cell in cells] == ["accepted", "golden"]
+    assert alone.p_value is not None
+    assert cells[0].adjusted_p_value == pytest.approx(max(alone.p_value, 2 * (cells[1].p_value or 0)))
+
+
+def test_small_drops_accepted_one_by_one_are_seen_by_the_golden_reference(experiment: Experiment) -> None:
+    golden = make_trials(experiment, REFERENCE)
+    reference = make_trials(experiment, tuple(mean - 0.03 for mean in REFERENCE))
+    candidate = make_trials(experiment, tuple(mean - 0.031 for mean in REFERENCE))
+    assert compare(reference, candidate, DEFAULT).outcome is GateOutcome.PASS
+    assert compare(reference, candidate, DEFAULT, golden=golden).outcome is GateOutcome.SUSPECT
+    fresh = add_fresh(experiment, candidate, tuple(mean - 0.031 for mean in REFERENCE))
+    report = compare(reference, fresh, DEFAULT, golden=golden)
+    assert report.outcome is GateOutcome.REGRESSION
+    assert "against the golden reference" in report.regressions[0]
+
+
+def test_a_golden_reference_that_is_the_accepted_one_is_no_second_test(experiment: Experiment) -> None:
+    reference = make_trials(experiment, REFERENCE)
+    report = compare(reference, reference, DEFAULT, golden=reference)
+    assert {cell.against for cell in report.quality} == {"accepted"}
+
+
+def test_the_report_states_simulated_rates_that_a_larger_reference_improves(experiment: Experiment) -> None:
+    def rates(count: int) -> ErrorRates:
+        generator = np.random.default_rng(5)
+        records = [
+            make_record(
+                {MEASURE: np.clip(np.asarray(spread(0.9)) + generator.normal(0, 0.03, 200), 0, 1).tolist()},
+                experiment=experiment,
+                seed=seed,
+            )
+            for seed in range(count)
+        ]
+        return compare(records, records, DEFAULT).rates
+
+    few, many = rates(2), rates(6)
+    assert 0 <= few.false_alarm <= 0.02
+    assert few.false_alarm <= few.suspect <= 0.05 + 4 * (0.05 * 0.95 / 4000) ** 0.5
+    assert many.power[0.005] > few.power[0.005]
+    assert few.power[0.01] > few.power[0.005]
 
 
 def replace_last(records: list[Record], **changes: Any) -> list[Record]:
@@ -238,13 +285,6 @@ def test_records_that_cannot_be_compared_are_named(
     assert any(message in problem and "finetuned" in problem for problem in report.problems), report.problems
 
 
-def test_a_regression_beside_a_problem_is_still_listed(experiment: Experiment) -> None:
-    reference = make_trials(experiment, REFERENCE)
-    report = compare(reference, make_trials(experiment, (0.8, 0.8, 0.8))[1:], DEFAULT)
-    assert report.outcome is GateOutcome.NOT_COMPARABLE
-    assert len(report.regressions) == 1
-
-
 def test_a_primary_measure_that_no_record_has_is_named(experiment: Experiment) -> None:
     records = make_trials(experiment, REFERENCE)
     report = compare(records, records, Policy(quality=Quality(primary=("ndcg@10",))))
@@ -285,16 +325,28 @@ def with_costs(experiment: Experiment, seconds: list[float], memory: int = 2**30
     ]
 
 
-def test_slower_training_on_the_same_machine_is_a_regression(experiment: Experiment) -> None:
-    report = compare(with_costs(experiment, [99, 100, 101]), with_costs(experiment, [150, 151, 152]), DEFAULT)
-    assert report.outcome is GateOutcome.REGRESSION
-    assert "train_seconds: grew by 51" in report.regressions[0]
+def test_a_cost_that_grew_is_shown_and_fails_only_beside_a_reference_run_in_turns(experiment: Experiment) -> None:
+    before, after = with_costs(experiment, [99, 100, 101]), with_costs(experiment, [150, 151, 152])
+    report = compare(before, after, DEFAULT)
+    assert report.outcome is GateOutcome.PASS
+    assert next(cell for cell in report.costs if cell.cost == "train_seconds").status is Status.WORSE
+    strict = Policy(costs=Costs(fail=True))
+    refused = compare(before, after, strict)
+    assert refused.outcome is GateOutcome.NOT_COMPARABLE
+    assert "--rerun-reference" in refused.problems[0]
+    rerun = compare(before, after, strict, rerun=before)
+    assert rerun.outcome is GateOutcome.REGRESSION
+    assert "train_seconds: grew by 51" in rerun.regressions[0]
+    same = compare(before, after, strict, rerun=after)
+    assert same.outcome is GateOutcome.PASS
+    earlier = [record.replace(created="2025-01-01T00:00:00+00:00") for record in before]
+    assert "in turns" in compare(before, after, strict, rerun=earlier).problems[0]
 
 
-def test_more_memory_is_a_regression(experiment: Experiment) -> None:
+def test_more_memory_is_shown(experiment: Experiment) -> None:
     before, after = with_costs(experiment, [100] * 3, 2**30), with_costs(experiment, [100] * 3, 2**31)
     report = compare(before, after, DEFAULT)
-    assert [cell.cost for cell in report.costs if cell.status is Status.REGRESSION] == ["peak_memory_bytes"]
+    assert [cell.cost for cell in report.costs if cell.status is Status.WORSE] == ["peak_memory_bytes"]
 
 
 @pytest.mark.parametrize(
@@ -303,7 +355,6 @@ def test_more_memory_is_a_regression(experiment: Experiment) -> None:
         ([99, 100, 101], [110, 111, 112]),  # within the relative limit
         ([9.9, 10, 10.1], [14, 14, 14]),  # within the floor
         ([60, 100, 140], [150, 130, 140]),  # within the noise
-        ([100], [200]),  # no noise known
         ([99, 100, 101], [50, 51, 52]),  # faster
     ],
 )
@@ -377,41 +428,6 @@ def test_a_wrong_policy_names_file_and_key(tmp_path: Path, text: str, message: s
     with pytest.raises(ManifestError, match=r"policy\.toml") as caught:
         read_policy(path)
     assert message in str(caught.value)
-
-
-def test_an_unchanged_pipeline_fails_no_more_often_than_the_report_says(experiment: Experiment) -> None:
-    generator = np.random.default_rng(20260102)
-    experiments, failures, primary_failures = 150, 0, 0
-    bound = 1.0
-    for _ in range(experiments):
-        means = np.clip(generator.normal(0.85, 0.01, size=(4, 3)), 0, 1)
-        records = []
-        for seed, row in enumerate(means):
-            shared = {measure: (mean,) * 2 for measure, mean in zip((MEASURE, "ndcg@10", "map@100"), row, strict=True)}
-            second = float(generator.normal(100, 10))
-            stages = {"train": make_cost(second), "evaluate": make_cost(20.0)}
-            records.append(make_record(shared, experiment=experiment, seed=seed % 3, stages=stages))
-        report = compare(records[:3], records[3:], Policy(quality=Quality(seeds=(0,))))
-        bound = report.false_alarm_bound
-        failures += report.outcome is not GateOutcome.PASS
-        primary_failures += tuned(report).status is Status.REGRESSION
-    for count, rate in ((failures, bound), (primary_failures, 0.05)):
-        assert count / experiments <= rate + 4 * math.sqrt(rate * (1 - rate) / experiments)
-    assert failures > 0  # a gate that never fails is calibrated too, and useless
-
-
-def test_the_gate_finds_a_large_drop_nearly_always(experiment: Experiment) -> None:
-    generator = np.random.default_rng(20260103)
-    found = 0
-    for _ in range(50):
-        means = np.clip(generator.normal(0.85, 0.003, size=6), 0, 1) - [0, 0, 0, 0.03, 0.03, 0.03]
-        records = [
-            make_record({MEASURE: (float(mean),) * 2}, experiment=experiment, seed=place % 3)
-            for place, mean in enumerate(means)
-        ]
-        found += compare(records[:3], records[3:], DEFAULT).outcome is GateOutcome.REGRESSION
-    # noncentral t: a drop of 12 standard errors against t(0.95, 2) = 2.92 is found in 99 % of cases.
-    assert found >= 45
 
 
 def test_the_model_is_named_in_every_group(experiment: Experiment) -> None:

@@ -13,6 +13,7 @@ from harness.experiment.manifest import Experiment
 from harness.gate import reference as module
 from harness.gate.acceptance_report import build_acceptance_report
 from harness.gate.compare import GateOutcome
+from harness.gate.golden import take_in_golden
 from harness.gate.reference import accept, plan_acceptance
 from harness.records.history import History, Snapshot, read_history, take_snapshot
 from harness.records.record import write_record
@@ -39,14 +40,14 @@ def write_candidate(
     baseline = make_record({MEASURE: spread(0.8)}, experiment=experiment, variant="baseline", created=created)
     write_record(baseline, root)
     for seed, mean in enumerate(means):
-        per_query = {MEASURE: spread(mean, seed=seed)}
+        per_query = {MEASURE: spread(mean)}
         record = make_record(per_query, experiment=experiment, seed=seed, created=created, environment=environment)
         write_record(record, root)
     return root / "records" / experiment.name
 
 
 def read(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def test_the_first_reference_is_the_candidate_s_records_and_a_history(tmp_path: Path, experiment: Experiment) -> None:
@@ -77,6 +78,23 @@ def test_accepting_twice_changes_nothing(tmp_path: Path, experiment: Experiment)
     assert read(reference) == before
 
 
+def test_the_first_reference_stays_golden_until_another_is_made_so(tmp_path: Path, experiment: Experiment) -> None:
+    reference = tmp_path / "reference" / "bioasq"
+    means = ((0.90, 0.91, 0.90), (0.89, 0.90, 0.89), (0.88, 0.89, 0.88))
+    first = read(write_candidate(tmp_path / "new", experiment, means[0]))
+    accept(plan_acceptance(tmp_path / "new" / "records" / "bioasq", reference)[0])
+    assert read(reference / "golden") == first
+    second = write_candidate(tmp_path / "new", experiment, means[1])
+    accept(plan_acceptance(second, reference)[0])
+    assert read(reference / "golden") == first
+    assert {record.trial.id for record in take_in_golden(reference.parent).records} == {
+        record.trial.id for record in take_in(reference, side="reference").records
+    }
+    third = write_candidate(tmp_path / "new", experiment, means[2])
+    accept(plan_acceptance(third, reference, golden=True)[0])
+    assert read(reference / "golden") == read(third)
+
+
 def test_what_comes_goes_and_changes_is_told(tmp_path: Path, experiment: Experiment) -> None:
     reference = tmp_path / "reference"
     accept(plan_acceptance(write_candidate(tmp_path / "new", experiment, (0.90, 0.91, 0.90)), reference)[0])
@@ -101,7 +119,9 @@ def test_a_worse_reference_is_a_warning(tmp_path: Path, experiment: Experiment) 
     accept(plan_acceptance(write_candidate(tmp_path / "new", experiment, (0.900, 0.901, 0.902)), reference)[0])
     (plan,) = plan_acceptance(write_candidate(tmp_path / "new", experiment, (0.70, 0.71, 0.72)), reference)
     findings = build_acceptance_report(plan).findings
-    assert any(finding.title == "worse than the old reference" and MEASURE in finding.text for finding in findings)
+    assert any(
+        finding.title == "perhaps worse than the old reference" and MEASURE in finding.text for finding in findings
+    )
 
 
 def test_what_could_not_be_gated_is_not_accepted(tmp_path: Path, experiment: Experiment) -> None:
