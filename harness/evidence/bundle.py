@@ -6,10 +6,12 @@ import hashlib
 import stat
 import zipfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from harness.core.files import ZIP_ERRORS, write_atomically
+from harness.core.archives import Bounds, open_zip, unpack
+from harness.core.files import write_atomically
 from harness.core.schema import format_json
 from harness.errors import RecordError, SourceError
 from harness.records.record import read_records
@@ -19,7 +21,6 @@ RESULTS, EXPERIMENTS = "results", "experiments"
 ENVIRONMENTS_FILE = "environments.json"
 MAX_FILES = 10_000
 MAX_BYTES = 2**31
-CHUNK_BYTES = 2**20
 # The earliest date a zip can state: the time of packing is no part of the evidence.
 NO_TIME = (1980, 1, 1, 0, 0, 0)
 FILE_MODE = stat.S_IFREG | 0o644
@@ -77,18 +78,9 @@ def unpack_bundle(bundle: Path, target: Path) -> list[str]:
             10,000 files or 2 GiB; nothing more is unpacked then.
     """
     try:
-        with zipfile.ZipFile(bundle) as archive:
-            members = archive.infolist()
-            if len(members) > MAX_FILES:
-                raise SourceError(f"{bundle}: holds {len(members)} files, at most {MAX_FILES} are unpacked")
-            seen: set[str] = set()
-            for member in members:
-                _check_member(member, seen, bundle)
-            left = MAX_BYTES
-            for member in members:
-                left -= _unpack_member(archive, member, target, left, bundle)
-    except ZIP_ERRORS as cause:
-        raise SourceError(f"{bundle}: not a whole zip: {cause}") from cause
+        with ExitStack() as stack:
+            members = open_zip(bundle, stack, archive=str(bundle))
+            unpack(members, target, Bounds(files=MAX_FILES, size=MAX_BYTES))
     except OSError as cause:
         raise SourceError(f"{cause.filename or bundle}: {cause.strerror or cause}") from cause
     return _compare_sums(target, bundle)
@@ -137,41 +129,6 @@ def _zip(contents: Mapping[str, bytes]) -> bytes:
             info.external_attr = FILE_MODE << 16
             archive.writestr(info, content)
     return buffer.getvalue()
-
-
-def _check_member(member: zipfile.ZipInfo, seen: set[str], bundle: Path) -> None:
-    name = member.filename
-    path = PurePosixPath(name)
-    if (
-        not name
-        or path.is_absolute()
-        or path.as_posix() != name
-        or any(part in {"..", "."} or ":" in part for part in path.parts)
-        or "\\" in name
-        or not name.isprintable()
-    ):
-        raise SourceError(f"{bundle}: member {name!r} would leave its folder or is no plain relative path")
-    kind = stat.S_IFMT(member.external_attr >> 16)
-    if kind not in {0, stat.S_IFREG}:
-        raise SourceError(f"{bundle}: member {name!r} is a link or another special file")
-    # Some file systems do not tell case apart: two such names would overwrite each other.
-    if name.casefold() in seen:
-        raise SourceError(f"{bundle}: member {name!r} stands twice")
-    seen.add(name.casefold())
-
-
-def _unpack_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, left: int, bundle: Path) -> int:
-    """Write one file and return its size, which is counted, not believed."""
-    path = target / member.filename
-    path.parent.mkdir(parents=True, exist_ok=True)
-    size = 0
-    with archive.open(member) as source, path.open("xb") as stream:
-        while chunk := source.read(CHUNK_BYTES):
-            size += len(chunk)
-            if size > left:
-                raise SourceError(f"{bundle}: holds more than {MAX_BYTES} bytes, the most that is unpacked")
-            stream.write(chunk)
-    return size
 
 
 def _compare_sums(folder: Path, bundle: Path) -> list[str]:

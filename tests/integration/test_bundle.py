@@ -133,7 +133,7 @@ def test_name_that_stands_twice_is_refused(tmp_path: Path, second: str) -> None:
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
         archive.writestr("twice", "a")
         archive.writestr(second, "b")
-    with pytest.raises(SourceError, match="stands twice"):
+    with pytest.raises(SourceError, match="is there twice"):
         unpack_bundle(tmp_path / "evil.zip", tmp_path / "out")
 
 
@@ -144,7 +144,7 @@ def test_zip_bomb_is_refused_by_what_comes_out(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "bomb.zip").stat().st_size < 100_000
     with pytest.raises(SourceError, match="holds more than 5000000 bytes"):
         unpack_bundle(tmp_path / "bomb.zip", tmp_path / "out")
-    assert (tmp_path / "out" / "zeros").stat().st_size <= 5_000_000
+    assert not (tmp_path / "out").exists()
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
