@@ -12,10 +12,11 @@ from typing import Any
 from benchmarks.speed.workbench import EXPERIMENTS, REBUILT, Workbench, find_manifest, find_model, run_module
 from harness.analysis.equivalence import EQUIVALENCE_LEVEL
 from harness.analysis.seeds import mean_interval
-from harness.experiment.lock import format_lock, list_sources
+from harness.experiment.lock import SourceName, format_lock, list_sources
 from harness.experiment.manifest import read_experiment
 from harness.records.record import read_records
-from harness.sources.fetch import make_lock
+from harness.sources.fetch import Fetcher
+from harness.sources.locking import make_lock
 
 NAME = "matrix"
 
@@ -125,7 +126,7 @@ def write_manifest(models: Sequence[str], bench: Workbench, folder: Path, *, see
             {
                 "name": name,
                 "recipes": ["finetuned"],
-                "source": list_sources(find_manifest(name)[1])[f"model:{name}"].model_dump(),
+                "source": list_sources(find_manifest(name)[1])[SourceName.of("model", name)].model_dump(),
             }
             for name in models
         ],
@@ -133,7 +134,7 @@ def write_manifest(models: Sequence[str], bench: Workbench, folder: Path, *, see
     manifest = folder / f"{NAME}.toml"
     lines = [f"{key} = {format_toml(value)}" for key, value in experiment.items()]
     manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    lock = make_lock(read_experiment(manifest), cache=bench.store / "sources", base=folder)
+    lock = make_lock(read_experiment(manifest), Fetcher(base=folder, cache=bench.store / "sources"))
     manifest.with_suffix(".lock").write_text(format_lock(lock), encoding="utf-8")
     return manifest
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.experiment.data import FolderSource
-from harness.experiment.lock import list_sources, read_lock
+from harness.experiment.lock import SourceName, list_sources, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
 from harness.pipeline.dataset import load_rows, write_prepared
-from harness.sources.fetch import fetch_source
+from harness.sources.fetch import Fetcher
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "benchmarks" / "experiments"
@@ -49,21 +49,16 @@ class Finished:
 def open_workbench(store: Path, scratch: Path, data_dir: Path | None) -> Workbench:
     """Prepare the data once."""
     base = read_experiment(EXPERIMENTS / f"{REBUILT}.toml")
-    source = base.data[base.primary_set.data].source
-    there = data_dir or (EXPERIMENTS / source.path if isinstance(source, FolderSource) else None)
+    rebuilt = base.data[base.primary_set.data].source
+    there = data_dir or (EXPERIMENTS / rebuilt.path if isinstance(rebuilt, FolderSource) else None)
     name = REBUILT if there is not None and there.is_dir() else EMBEDDED
     path = EXPERIMENTS / f"{name}.toml"
     experiment = read_experiment(path)
     lock = read_lock(path.with_suffix(".lock"), experiment)
     data = experiment.data[experiment.primary_set.data]
-    fetched = fetch_source(
-        data.source,
-        lock.sources[f"data:{experiment.primary_set.data}"],
-        "data",
-        cache=store / "sources",
-        base=EXPERIMENTS,
-        override=data_dir if name == REBUILT else None,
-    )
+    fetcher = Fetcher(EXPERIMENTS, store / "sources", override=data_dir if name == REBUILT else None)
+    source = SourceName.of("data", experiment.primary_set.data)
+    fetched = fetcher.fetch(source, data.source, lock.sources[source])
     train, test = load_rows(fetched.folder, data, cache=scratch / "cache")
     prepared = scratch / "prepared"
     prepared.mkdir()
@@ -75,14 +70,9 @@ def find_model(name: str, bench: Workbench) -> tuple[Path, Path]:
     """Return the manifest that a model is trained by, and the folder of its checked files."""
     path, experiment = find_manifest(name)
     lock = read_lock(path.with_suffix(".lock"), experiment)
-    fetched = fetch_source(
-        list_sources(experiment)[f"model:{name}"],
-        lock.sources[f"model:{name}"],
-        "model",
-        cache=bench.store / "sources",
-        base=EXPERIMENTS,
-    )
-    return path, fetched.folder
+    source = SourceName.of("model", name)
+    fetcher = Fetcher(EXPERIMENTS, bench.store / "sources")
+    return path, fetcher.fetch(source, list_sources(experiment)[source], lock.sources[source]).folder
 
 
 def find_manifest(name: str) -> tuple[Path, Experiment]:

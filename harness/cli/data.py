@@ -21,25 +21,20 @@ def add_data_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
 
 
 def _export(options: argparse.Namespace) -> int:
-    from harness.experiment.lock import list_sources  # noqa: PLC0415
+    from harness.experiment.lock import SourceName, list_sources  # noqa: PLC0415
     from harness.pipeline.beir_layout import write_beir  # noqa: PLC0415
     from harness.pipeline.selection import choose_data_dir, select_experiment  # noqa: PLC0415
     from harness.pipeline.stages import prepare  # noqa: PLC0415
     from harness.pipeline.store import Store  # noqa: PLC0415
-    from harness.sources.fetch import fetch_source  # noqa: PLC0415 - see add_data_commands
+    from harness.sources.fetch import Fetcher  # noqa: PLC0415 - see add_data_commands
 
     selected = select_experiment(options.experiment, EXPERIMENTS)
     experiment = selected.experiment
-    override = choose_data_dir(options.data_dir, experiment, os.environ)
+    data_dir = choose_data_dir(options.data_dir, experiment, os.environ)
+    fetcher = Fetcher(base=selected.base, cache=options.store / "sources", override=data_dir)
     for name in dict.fromkeys(test_set.data for test_set in experiment.evaluation.test_sets):
-        fetched = fetch_source(
-            list_sources(experiment)[f"data:{name}"],
-            selected.lock.sources[f"data:{name}"],
-            "data",
-            cache=options.store / "sources",
-            base=selected.base,
-            override=override,
-        )
+        source = SourceName.of("data", name)
+        fetched = fetcher.fetch(source, list_sources(experiment)[source], selected.lock.sources[source])
         prepared = prepare(experiment.data[name], fetched.resolved, fetched.folder, store=Store(options.store))
         parts = {
             one.part: prepared.data.select(one.part) for one in experiment.evaluation.test_sets if one.data == name

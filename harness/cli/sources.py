@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.errors import LockError
+if TYPE_CHECKING:
+    from harness.experiment.manifest import Experiment
+    from harness.sources.fetch import Fetcher
 
 PASSED, DIFFERS = 0, 1
 EXPERIMENTS, RESULTS, STORE = Path("benchmarks/experiments"), Path("results"), Path(".store")
@@ -45,61 +48,47 @@ def add_hub_commands(
 
 
 def _lock(options: argparse.Namespace) -> int:
-    from harness.core.files import write_atomically  # noqa: PLC0415
-    from harness.experiment.lock import format_lock, read_lock  # noqa: PLC0415
-    from harness.experiment.manifest import read_experiment  # noqa: PLC0415
-    from harness.pipeline.selection import choose_data_dir, find_manifest  # noqa: PLC0415
-    from harness.sources.fetch import make_lock  # noqa: PLC0415
-    from harness.sources.hub import is_offline  # noqa: PLC0415
-    from harness.sources.locking import check_pinned, list_changes, list_moved  # noqa: PLC0415 - see add_hub_commands
+    from harness.experiment.manifest import read_experiment  # noqa: PLC0415 - see add_hub_commands
+    from harness.pipeline.selection import find_manifest  # noqa: PLC0415
+    from harness.sources.locking import prepare_lock, write_lock  # noqa: PLC0415
 
     manifest = find_manifest(options.experiment, EXPERIMENTS)
     experiment = read_experiment(manifest)
-    path = manifest.with_suffix(".lock")
-    try:
-        old = read_lock(path, experiment)
-    except LockError:
-        old = None
-    data_dir = choose_data_dir(options.data_dir, experiment, os.environ)
-    lock = make_lock(experiment, cache=options.store / "sources", base=manifest.parent, override=data_dir)
-    text = format_lock(lock)
-    same = path.is_file() and path.read_bytes() == text.encode()
-    for line in list_changes(old, lock) if old is not None else ():
+    new = prepare_lock(manifest, experiment, _make_fetcher(options, manifest, experiment))
+    for line in (*new.changes, *new.moved):
         print(line)
-    moved = [] if is_offline() else list(list_moved(experiment))
-    for source in moved:
-        print(source)
     if options.check:
-        print(f"{path}: {'nothing changed' if same else 'differs from what the sources hold now'}")
-        return PASSED if same and not any(source.changed for source in moved) else DIFFERS
-    if same:
-        print(f"{path}: nothing changed")
+        print(f"{new.path}: {'nothing changed' if new.same else 'differs from what the sources hold now'}")
+        return DIFFERS if new.differs else PASSED
+    if new.same:
+        print(f"{new.path}: nothing changed")
         return PASSED
-    if old is not None:
-        check_pinned(old, lock, experiment)
-    try:
-        write_atomically(path, text.encode())
-    except OSError as cause:
-        raise LockError(f"{path}: cannot be written: {cause.strerror or cause}") from cause
-    print(f"{path}: written")
+    write_lock(new, experiment)
+    print(f"{new.path}: written")
     return PASSED
 
 
 def _fetch(options: argparse.Namespace) -> int:
     from harness.experiment.lock import read_lock  # noqa: PLC0415
     from harness.experiment.manifest import read_experiment  # noqa: PLC0415 - see add_hub_commands
-    from harness.pipeline.selection import choose_data_dir, find_manifest  # noqa: PLC0415
+    from harness.pipeline.selection import find_manifest  # noqa: PLC0415
     from harness.sources.offline import pack_parcel  # noqa: PLC0415
 
     manifest = find_manifest(options.experiment, EXPERIMENTS)
     experiment = read_experiment(manifest)
     lock = read_lock(manifest.with_suffix(".lock"), experiment)
-    data_dir = choose_data_dir(options.data_dir, experiment, os.environ)
-    cache = options.store / "sources"
-    for path in pack_parcel(manifest, experiment, lock, options.to, cache=cache, override=data_dir):
+    for path in pack_parcel(manifest, experiment, lock, options.to, _make_fetcher(options, manifest, experiment)):
         print(path)
     print(f"run it with: pytest benchmarks/ --experiment {options.to / manifest.name}")
     return PASSED
+
+
+def _make_fetcher(options: argparse.Namespace, manifest: Path, experiment: Experiment) -> Fetcher:
+    from harness.pipeline.selection import choose_data_dir  # noqa: PLC0415 - see add_hub_commands
+    from harness.sources.fetch import Fetcher  # noqa: PLC0415
+
+    data_dir = choose_data_dir(options.data_dir, experiment, os.environ)
+    return Fetcher(base=manifest.parent, cache=options.store / "sources", override=data_dir)
 
 
 def _publish(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harness.analysis.paired_queries import ROUNDS
 from harness.errors import HarnessError, SourceError
 from harness.experiment.claims import BASELINE
-from harness.experiment.lock import Lock, list_sources, name_source, read_lock
+from harness.experiment.lock import Lock, SourceName, list_sources, name_source, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
 from harness.experiment.trial import list_trials, narrow
 from harness.records.artifacts import Evidence
@@ -260,7 +260,7 @@ def _compare_manifest(record: Record, whole: Experiment, lock: Lock) -> Iterator
     for part in BINDING:
         if getattr(own, part) != getattr(declared, part):
             yield f"experiment.{part}: is not what the manifest of {whole.name} declares"
-    data = {f"data:{test_set.data}" for test_set in own.evaluation.test_sets}
+    data = {SourceName.of("data", test_set.data) for test_set in own.evaluation.test_sets}
     model = {name_source(model) for model in own.models if model.name == record.trial.model}
     for name in (name for name in list_sources(declared) if name in data | model):
         source, locked = record.sources.get(name), lock.sources.get(name)

@@ -18,6 +18,26 @@ from harness.experiment.model import Model
 
 LOCK_LIMIT_BYTES = 4_000_000
 
+Role = Literal["data", "model", "run"]
+ROLES: tuple[Role, ...] = ("data", "model", "run")
+
+
+class SourceName(str):
+    """A source's name in locks and records, as ``data:NAME``: what it is for, and what the manifest calls it."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, role: Role, name: str) -> Self:
+        """Name the source of a data set, a model or ranked lists."""
+        return cls(f"{role}:{name}")
+
+    @property
+    def role(self) -> Role:
+        """What the source is for."""
+        kind = self.partition(":")[0]
+        return next(role for role in ROLES if role == kind)
+
 
 class LockedSource(Frozen):
     """The files of one source: path -> SHA-256, and where they were at hand, path -> bytes.
@@ -57,16 +77,16 @@ class Lock(Frozen):
     sources: dict[str, LockedSource]
 
 
-def list_sources(experiment: Experiment) -> dict[str, Source]:
+def list_sources(experiment: Experiment) -> dict[SourceName, Source]:
     """Return the experiment's sources under the names that a lock gives them."""
-    data = {f"data:{name}": one.source for name, one in experiment.data.items()}
+    data = {SourceName.of("data", name): one.source for name, one in experiment.data.items()}
     models = {name_source(model): model.source for model in experiment.models if model.source is not None}
     return {**data, **models}
 
 
-def name_source(model: Model) -> str:
+def name_source(model: Model) -> SourceName:
     """Return the name that a lock gives a model's source: its ranked lists are other files than a model's."""
-    return f"{'run' if model.kind == 'run' else 'model'}:{model.name}"
+    return SourceName.of("run" if model.kind == "run" else "model", model.name)
 
 
 def digest_sources(experiment: Experiment) -> str:
@@ -118,7 +138,7 @@ def _upgrade(text: str, experiment: Experiment) -> str:
     if not isinstance(lock, dict) or lock.get("schema_version") != 1 or not isinstance(lock.get("sources"), dict):
         return text
     (data, *others) = experiment.data
-    before = {name: _dump(source) for name, source in list_sources(experiment).items()}
+    before = {str(name): _dump(source) for name, source in list_sources(experiment).items()}
     before["data"] = before.pop(f"data:{data}")
     for source in before.values():
         if source["kind"] == "wheels":

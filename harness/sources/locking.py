@@ -1,16 +1,27 @@
-"""What sources hold now against what a lock or a pinned commit says."""
+"""What `harness lock` does: every source's files are pinned, and what they are now is held against the lock."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from harness.errors import LockError
+from harness.core.files import write_atomically
+from harness.errors import LockError, SourceError
 from harness.experiment.data import FolderSource, HubSource
-from harness.experiment.lock import Lock, list_sources
+from harness.experiment.lock import (
+    Lock,
+    LockedSource,
+    Role,
+    digest_sources,
+    format_lock,
+    list_sources,
+    read_lock,
+)
 from harness.experiment.manifest import Experiment
-from harness.sources.fetch import find_kind, find_role, is_wanted
-from harness.sources.hub import find_head, list_hashes
+from harness.sources.fetch import Fetcher, find_kind, hash_files, is_wanted, mend_files
+from harness.sources.hub import find_head, is_offline, list_hashes
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,85 @@ class Moved:
         return f"{self.name}: main of {self.repository} is at {self.head}, pinned is {self.pinned}; {what}"
 
 
+@dataclass(frozen=True)
+class NewLock:
+    """A lock as the sources are now, not yet written.
+
+    Attributes:
+        path: where it belongs, beside the manifest.
+        lock: what it says.
+        old: what the file there says; None where there is none for these sources.
+        same: whether the file there has the very same bytes.
+        moved: hub sources whose main branch is elsewhere; none where the hub may not be asked.
+    """
+
+    path: Path
+    lock: Lock
+    old: Lock | None
+    same: bool
+    moved: tuple[Moved, ...]
+
+    @property
+    def changes(self) -> list[str]:
+        """A line for every file whose place in the lock changes."""
+        return [] if self.old is None else list(list_changes(self.old, self.lock))
+
+    @property
+    def differs(self) -> bool:
+        """Whether the lock is another, or a file that is taken changed on a main branch."""
+        return not self.same or any(moved.changed for moved in self.moved)
+
+
+def prepare_lock(manifest: Path, experiment: Experiment, fetcher: Fetcher) -> NewLock:
+    """Look at what an experiment's sources are now, beside the lock that there is.
+
+    Raises:
+        SourceError: a source cannot be had, a file of the hub is not what the hub lists, or the hub does not say.
+    """
+    path = manifest.with_suffix(".lock")
+    try:
+        old = read_lock(path, experiment)
+    except LockError:
+        old = None
+    lock = make_lock(experiment, fetcher)
+    same = path.is_file() and path.read_bytes() == format_lock(lock).encode()
+    moved = () if is_offline() else tuple(list_moved(experiment))
+    return NewLock(path, lock, old, same, moved)
+
+
+def write_lock(new: NewLock, experiment: Experiment) -> None:
+    """Write a new lock over the old one.
+
+    Raises:
+        LockError: it would replace a hash of what cannot change, or cannot be written.
+    """
+    if new.old is not None:
+        check_pinned(new.old, new.lock, experiment)
+    try:
+        write_atomically(new.path, format_lock(new.lock).encode())
+    except OSError as cause:
+        raise LockError(f"{new.path}: cannot be written: {cause.strerror or cause}") from cause
+
+
+def make_lock(experiment: Experiment, fetcher: Fetcher) -> Lock:
+    """Bring every source of an experiment to this machine and note what its files are.
+
+    Raises:
+        SourceError: a source cannot be had, or a file of the hub is not what the hub lists.
+    """
+    sources = {}
+    for name, source in list_sources(experiment).items():
+        folder, _ = fetcher.locate(source, name.role)
+        files = hash_files(folder, name.role)
+        if isinstance(source, HubSource) and not is_offline():
+            files |= _check_listed(source, name.role, folder, files)
+        sizes = {path: (folder / path).stat().st_size for path in files}
+        sources[str(name)] = LockedSource(files=files, complete=True, sizes=sizes)
+    return Lock(
+        schema_version=2, experiment=experiment.name, sources_digest=digest_sources(experiment), sources=sources
+    )
+
+
 def list_moved(experiment: Experiment) -> Iterator[Moved]:
     """Ask the hub where the main branches of an experiment's sources are, and yield those that are not where pinned.
 
@@ -41,7 +131,7 @@ def list_moved(experiment: Experiment) -> Iterator[Moved]:
     for name, source in list_sources(experiment).items():
         if not isinstance(source, HubSource):
             continue
-        role = find_role(name)
+        role = name.role
         kind = find_kind(role)
         head = find_head(source.repository, kind)
         if head != source.revision:
@@ -82,6 +172,42 @@ def check_pinned(old: Lock, new: Lock, experiment: Experiment) -> None:
             "the same commit or version gives other bits than those locked, which should not be; if the lock is what "
             "is wrong, delete it first:\n  " + "\n  ".join(problems)
         )
+
+
+def _check_listed(source: HubSource, role: Role, folder: Path, files: Mapping[str, str]) -> dict[str, str]:
+    """Hold files against the hub's own listing before they are pinned, and return the hashes of those taken anew.
+
+    Raises:
+        SourceError: one is not what the hub lists, even when taken anew.
+    """
+    listed = list_hashes(source.repository, source.revision, find_kind(role))
+
+    def find_wrong(names: Mapping[str, str]) -> list[str]:
+        wrong = []
+        for name, found in names.items():
+            expected = listed.get(name)
+            small = expected is not None and len(expected) != len(found)
+            if expected != (hash_git_blob(folder / name) if small else found):
+                wrong.append(name)
+        return wrong
+
+    mended = mend_files(source, role, folder, find_wrong(files))
+    if still := find_wrong(mended):
+        raise SourceError(f"hub {source.repository} @ {source.revision}: {', '.join(still)}: not what the hub lists")
+    return mended
+
+
+def hash_git_blob(path: Path) -> str:
+    """Return the SHA-1 under which git, and so the hub, knows a file's content.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as cause:
+        raise SourceError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _compare(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

@@ -10,18 +10,16 @@ from pathlib import Path
 from harness.core.files import write_atomically
 from harness.errors import SourceError
 from harness.experiment.data import Source
-from harness.experiment.lock import Lock, LockedSource, list_sources
+from harness.experiment.lock import Lock, LockedSource, SourceName, list_sources
 from harness.experiment.manifest import Experiment
-from harness.sources.fetch import CARRIED, Role, check_files, fetch_source, find_role, hash_files, name_carried
+from harness.sources.fetch import CARRIED, Fetcher, check_files, hash_files, name_carried
 
 
-def pack_parcel(
-    manifest: Path, experiment: Experiment, lock: Lock, target: Path, *, cache: Path, override: Path | None = None
-) -> Iterator[Path]:
+def pack_parcel(manifest: Path, experiment: Experiment, lock: Lock, target: Path, fetcher: Fetcher) -> Iterator[Path]:
     """Copy an experiment's checked sources, then its lock and manifest, unchanged, into a folder.
 
     Manifest and lock stay as they are, so that what is run from the parcel is the same experiment, with the same
-    hashes: `locate_source` looks into ``sources/`` beside a manifest before it looks anywhere else. What is there
+    hashes: `Fetcher.locate` looks into ``sources/`` beside a manifest before it looks anywhere else. What is there
     already and whole is left as it is; the manifest comes last, so that a folder that has one is complete.
 
     Args:
@@ -29,8 +27,7 @@ def pack_parcel(
         experiment: what it says.
         lock: what its lock says.
         target: the folder; made if absent.
-        cache: folder for what is unpacked from wheels.
-        override: a folder in place of the manifest's data folder.
+        fetcher: brings the sources here.
 
     Yields:
         The path of each part as it is done.
@@ -41,16 +38,7 @@ def pack_parcel(
     if target.resolve() == manifest.parent.resolve():
         raise SourceError(f"{target}: is the manifest's own folder; name another one")
     for name, source in list_sources(experiment).items():
-        data_folder = override if find_role(name) == "data" else None
-        yield _carry(
-            source,
-            lock.sources[name],
-            find_role(name),
-            cache=cache,
-            base=manifest.parent,
-            target=target,
-            override=data_folder,
-        )
+        yield _carry(name, source, lock.sources[name], fetcher, target)
     for path in (manifest.with_suffix(".lock"), manifest):
         try:
             write_atomically(target / path.name, path.read_bytes())
@@ -59,18 +47,10 @@ def pack_parcel(
         yield target / path.name
 
 
-def _carry(
-    source: Source,
-    locked: LockedSource,
-    role: Role,
-    *,
-    cache: Path,
-    base: Path,
-    target: Path,
-    override: Path | None = None,
-) -> Path:
-    """Copy a source's checked files to where `locate_source` looks first, and return the folder."""
-    fetched = fetch_source(source, locked, role, cache=cache, base=base, override=override)
+def _carry(name: SourceName, source: Source, locked: LockedSource, fetcher: Fetcher, target: Path) -> Path:
+    """Copy a source's checked files to where `Fetcher.locate` looks first, and return the folder."""
+    role = name.role
+    fetched = fetcher.fetch(name, source, locked)
     folder = target / CARRIED / name_carried(source, role)
     try:
         if folder.is_dir():
@@ -80,9 +60,9 @@ def _carry(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".copying-") as scratch:
             copied = Path(scratch) / "files"
-            for name in fetched.resolved.files:
-                (copied / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(fetched.folder / name, copied / name)
+            for path in fetched.resolved.files:
+                (copied / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(fetched.folder / path, copied / path)
             check_files(
                 hash_files(copied, role), LockedSource(files=fetched.resolved.files, complete=True), place=str(copied)
             )

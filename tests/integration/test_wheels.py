@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import SourceError
 from harness.experiment.data import WheelSource
-from harness.sources.fetch import locate_source
+from harness.sources.fetch import Fetcher
 
 FILES = {"pkg/data/a.csv": b"a", "pkg/data/sub/b.json": b"b", "pkg/data2/c.csv": b"c", "pkg/data/code.py": b"no"}
 
@@ -34,7 +34,7 @@ def make_wheel(folder: Path, files: dict[str, bytes], *, name: str = "some_data"
 
 def unpack(package: str, cache: Path) -> dict[str, bytes]:
     source = WheelSource(kind="wheels", packages=(package,), path="pkg/data")
-    folder, _ = locate_source(source, "data", cache=cache, base=cache)
+    folder, _ = Fetcher(cache, cache).locate(source, "data")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 

