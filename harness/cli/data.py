@@ -1,4 +1,4 @@
-"""The commands on a user's own data: export."""
+"""The commands on a user's own data: init and export."""
 
 from __future__ import annotations
 
@@ -12,12 +12,35 @@ EXPERIMENTS, STORE = Path("benchmarks/experiments"), Path(".store")
 
 def add_data_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Describe the commands. What a command needs is imported when it runs, so that help comes at once."""
+    init = commands.add_parser("init", help="write a first manifest and its lock for data and a model of one's own")
+    init.add_argument("data", help="a table (CSV, TSV, JSON lines, JSON, Parquet), a folder, or OWNER/NAME on the hub")
+    init.add_argument("--model", required=True, metavar="MODEL", help="OWNER/NAME[@COMMIT] on the hub, or a folder")
+    init.add_argument("--query", metavar="COLUMN", help="default: a column of a usual name, such as question")
+    init.add_argument("--passage", metavar="COLUMN", help="default: likewise, such as answer")
+    init.add_argument("--id", metavar="COLUMN", help="names rows; without it equal texts are one query or passage")
+    init.add_argument("--config", metavar="NAME", help="of a hub data set that has several")
+    init.add_argument("--name", help="of the experiment and its files; default: that of the data")
+    init.add_argument("--store", type=Path, default=STORE, help="default: .store")
+    init.set_defaults(run=_init)
+
     export = commands.add_parser("export", help="write an experiment's test sets in BEIR layout, for others to rank")
     export.add_argument("experiment", help="name or manifest")
     export.add_argument("target", type=Path, metavar="DIR", help="gets a folder per data set; made if absent")
     export.add_argument("--store", type=Path, default=STORE, help="default: .store")
     export.add_argument("--data-dir", type=Path, help="folder in place of the manifest's data folder")
     export.set_defaults(run=_export)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from harness.pipeline.init_experiment import Brought, init_experiment  # noqa: PLC0415 - see add_data_commands
+
+    asked = ("data", "model", "name", "query", "passage", "id", "config")
+    brought = Brought(**{name: getattr(options, name) for name in asked})
+    made = init_experiment(brought, Path(), store=options.store)
+    for line in made.decisions:
+        print(f"  {line}")
+    print(f"wrote {made.manifest} and {made.lock}; next: harness run {made.manifest}")
+    return PASSED
 
 
 def _export(options: argparse.Namespace) -> int:
