@@ -90,6 +90,13 @@ def gate(session: nox.Session) -> None:
 
 
 @nox.session
+def calibration(session: nox.Session) -> None:
+    """Simulate how often verdicts, gate and planner err, and write results/calibration.md."""
+    _install(session)
+    _run(session, "python", "-m", "benchmarks.calibration", *session.posargs)
+
+
+@nox.session
 def speed(session: nox.Session) -> None:
     """Measure the harness against the plain recipe, side by side, and write results/speed.md."""
     _install(session)

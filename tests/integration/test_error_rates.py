@@ -1,0 +1,85 @@
+"""The error rates that results/calibration.md states, in seconds: each within four standard errors of its bound.
+
+Every simulation has a fixed seed, so a test passes always or never.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.calibration import (
+    COMMON_SD,
+    MARGIN,
+    SEED,
+    SeedPool,
+    make_pool,
+    simulate_gate,
+    simulate_planner,
+    simulate_verdicts,
+)
+from harness.analysis.equivalence import Verdict
+
+RESULTS = Path(__file__).parents[2] / "results"
+ROUNDS = 4000
+
+
+@pytest.fixture(scope="module")
+def pool() -> SeedPool:
+    return make_pool(RESULTS, "bioasq-rebuilt", size=150)
+
+
+def error(rate: float, rounds: int = ROUNDS) -> float:
+    return float(4 * np.sqrt(rate * (1 - rate) / rounds))
+
+
+@pytest.mark.parametrize(("common", "alarm", "power"), [(0.0, 0.01, 0.95), (COMMON_SD, 0.02, 0.85)])
+def test_the_gate_errs_no_oftener_than_stated_and_finds_a_drop(
+    pool: SeedPool, common: float, alarm: float, power: float
+) -> None:
+    def rate(drop: float) -> float:
+        found = simulate_gate(pool, (3, 3), drop=drop, common=common, rounds=ROUNDS, seed=SEED)
+        return float(found.ours.mean())
+
+    assert rate(0.0) <= alarm + error(alarm), f"seed {SEED}"
+    assert rate(0.01) >= power - error(power), f"seed {SEED}"
+
+
+@pytest.mark.parametrize("seeds", [(2, 1), (3, 1), (5, 3)])
+def test_other_numbers_of_seeds_raise_no_more_false_alarms(pool: SeedPool, seeds: tuple[int, int]) -> None:
+    found = simulate_gate(pool, seeds, drop=0.0, common=0.0, rounds=ROUNDS, seed=SEED)
+    assert found.ours.mean() <= 0.01 + error(0.01), f"seed {SEED}"
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+@pytest.mark.parametrize("sd", [0.001, 0.002, 0.005])
+@pytest.mark.parametrize(("doubled", "limit"), [(False, 0.05), (True, 0.08)])
+def test_a_difference_of_the_margin_is_seldom_called_reproduced(
+    count: int, sd: float, *, doubled: bool, limit: float
+) -> None:
+    found, _ = simulate_verdicts(count, sd, MARGIN, doubled=doubled, rounds=ROUNDS, seed=SEED)
+    assert np.mean(found == Verdict.REPRODUCED) <= limit + error(limit), f"seed {SEED}"
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+def test_the_truth_is_seldom_denied(count: int) -> None:
+    for sd in (0.001, 0.01):
+        found, _ = simulate_verdicts(count, sd, 0.0, doubled=False, rounds=ROUNDS, seed=SEED)
+        denied = np.isin(found, (Verdict.NOT_REPRODUCED, Verdict.EXCEEDS, Verdict.DIFFERS))
+        assert denied.mean() <= 0.01 + error(0.01), f"seed {SEED}"
+
+
+def test_the_old_rule_is_seen_to_err(pool: SeedPool) -> None:
+    """The simulation can tell: the rules of before leave the bounds that ours keep."""
+    _, old = simulate_verdicts(10, 0.002, MARGIN, doubled=False, rounds=ROUNDS, seed=SEED)
+    assert old.mean() > 0.05 + error(0.05)
+    gate = simulate_gate(pool, (3, 3), drop=0.0, common=0.0, rounds=ROUNDS, seed=SEED)
+    assert gate.old.mean() > 0.02 + error(0.02)
+
+
+def test_the_planner_delivers_what_it_promises() -> None:
+    cases = simulate_planner(600, seed=SEED)
+    promised, delivered = (np.mean([case[place] for case in cases]) for place in (0, 2))
+    assert abs(promised - delivered) <= 0.05 + error(0.3, len(cases)) / 2, f"seed {SEED}"
