@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from harness.experiment.data import COMMIT
 from harness.sources.hub_client import call_hub
 
 Kind = Literal["dataset", "model"]
@@ -71,7 +72,10 @@ def find_head(repository: str, kind: Kind) -> str:
     from huggingface_hub import HfApi  # noqa: PLC0415 - see download_snapshot
 
     def act() -> str:
-        return str(HfApi().repo_info(repository, repo_type=kind).sha)
+        head = HfApi().repo_info(repository, repo_type=kind).sha
+        if not isinstance(head, str) or not COMMIT.fullmatch(head):
+            raise TypeError(f"main is at {head!r}, expected a commit")
+        return head
 
     return call_hub(f"hub {repository} @ main", act)
 
@@ -88,7 +92,11 @@ def list_hashes(repository: str, revision: str, kind: Kind) -> dict[str, str]:
     def act() -> dict[str, str]:
         entries = HfApi().list_repo_tree(repository, revision=revision, repo_type=kind, recursive=True)
         files = [entry for entry in entries if isinstance(entry, RepoFile)]
-        return {file.path: file.lfs.sha256 if file.lfs else file.blob_id for file in files}
+        hashes = {file.path: file.lfs.sha256 if file.lfs else file.blob_id for file in files}
+        wrong = next((one for pair in hashes.items() for one in pair if not isinstance(one, str)), None)
+        if wrong is not None:
+            raise TypeError(f"found {wrong!r} in a listing of paths and hashes")
+        return hashes
 
     return call_hub(name_commit(repository, revision), act, tries=1)
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from harness.core.text import strip_addresses
+from harness.core.text import clip, strip_addresses
 from harness.errors import HarnessError, SourceError
 
 if TYPE_CHECKING:
     # The HTTP library that huggingface_hub itself requires.
-    from httpx2 import Client, Request, Response
+    from httpx2 import Request, Response
 
 Answer = TypeVar("Answer")
 
@@ -29,6 +29,7 @@ READING, WRITING = 3, 12
 # Of the disk, not of the hub: trying again does not help.
 DISK_ERRORS = frozenset({errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EROFS})
 REQUEST_TIMEOUT, TOO_MANY_REQUESTS, SERVER_ERROR = 408, 429, 500
+SHOWN_CHARACTERS = 300
 PROXY_VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 REASONS = {
     400: "the hub does not take what was sent",
@@ -70,20 +71,23 @@ def call_hub(
         error: the kind of error to raise.
 
     Raises:
-        HarnessError: of type ``error``; says what went wrong and never shows an address or a token.
+        HarnessError: of type ``error``; says what went wrong and never shows an address or a token. Neither do the
+            frames that a traceback shows of it: the client's, whose variables hold the token, are cut off.
     """
-    from httpx2 import HTTPError  # noqa: PLC0415 - most commands never ask the hub
-
     for attempt in range(1, tries + 1):
         try:
             with _limit_client(factor):
                 return act()
-        # A connection that breaks in the middle of a file comes as an error of the HTTP library, which is no OSError;
-        # a ValueError is a malformed name, card or proxy variable.
-        except (OSError, RuntimeError, ValueError, HTTPError, AskedToWaitError) as cause:
-            if attempt == tries or not _may_pass(cause):
-                raise error(_explain(what, cause, attempt, advice)) from cause
-            wait = max(FIRST_WAIT_SECONDS * 2 ** (attempt - 1), _read_wait(cause))
+        except KeyboardInterrupt:
+            failure: BaseException = KeyboardInterrupt()
+            wait = None
+        except Exception as cause:  # noqa: BLE001 - an answer of any wrong shape ends in any exception
+            failure = error(_explain(what, cause, attempt, advice))
+            again = attempt < tries and _may_pass(cause)
+            wait = max(FIRST_WAIT_SECONDS * 2 ** (attempt - 1), _read_wait(cause)) if again else None
+        # Not raised where it was caught, since the client's exception would come along.
+        if wait is None:
+            raise failure
         time.sleep(wait)
     raise AssertionError  # pragma: no cover - the last try returns or raises
 
@@ -91,9 +95,12 @@ def call_hub(
 @contextmanager
 def _limit_client(factor: int) -> Iterator[None]:
     """Have the client's calls end in time, none of which but transfers has a limit of its own."""
-    from huggingface_hub import constants, get_session, set_client_factory  # noqa: PLC0415 - see call_hub
-    from huggingface_hub.utils._http import default_client_factory  # noqa: PLC0415
+    from httpx2 import Client  # noqa: PLC0415 - most commands never ask the hub
+    from huggingface_hub import constants, get_session, set_client_factory  # noqa: PLC0415
 
+    # Made at once, since a proxy variable that is no address fails here.
+    session = get_session()
+    hooks, follow, timeout = session.event_hooks, session.follow_redirects, session.timeout
     seconds = float(constants.HF_HUB_DOWNLOAD_TIMEOUT * factor)
     waited = 0
 
@@ -110,27 +117,22 @@ def _limit_client(factor: int) -> Iterator[None]:
             if waited > PATIENCE_SECONDS:
                 raise AskedToWaitError(response.status_code, asked)
 
-    def make_client() -> Client:
-        client = default_client_factory()
-        hooks = client.event_hooks
-        client.event_hooks = {
-            "request": [*hooks.get("request", []), limit],
-            "response": [*hooks.get("response", []), refuse_long_wait],
-        }
-        return client
-
-    set_client_factory(make_client)
+    limited: Mapping[str, list[Callable[..., None]]] = {
+        "request": [*hooks.get("request", []), limit],
+        "response": [*hooks.get("response", []), refuse_long_wait],
+    }
+    # A factory, since the client closes its session and makes another one after some errors.
+    set_client_factory(lambda: Client(event_hooks=limited, follow_redirects=follow, timeout=timeout))
     try:
-        # Made at once, since a proxy variable that is no address fails here.
-        get_session()
         yield
     finally:
-        set_client_factory(default_client_factory)
+        set_client_factory(lambda: Client(event_hooks=hooks, follow_redirects=follow, timeout=timeout))
 
 
 def _parse_wait(response: Response) -> int | None:
     """Return how many seconds an answer asks to wait before the next try, or None."""
-    from huggingface_hub.utils._http import parse_ratelimit_headers  # noqa: PLC0415 - see call_hub
+    # Its documentation imports it from here; only the marker for type checkers lacks.
+    from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]  # noqa: PLC0415
 
     if response.status_code not in {TOO_MANY_REQUESTS, 503}:
         return None
@@ -150,13 +152,15 @@ def _read_wait(cause: BaseException) -> float:
 
 def _may_pass(cause: BaseException) -> bool:
     """Say whether the same call might do better in a moment, where the client itself has not tried often enough."""
-    from httpx2 import ProxyError, TimeoutException  # noqa: PLC0415 - see call_hub
+    from httpx2 import HTTPError, ProxyError, TimeoutException  # noqa: PLC0415 - see _limit_client
     from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
 
     # The client waited six times for a timeout; the other is what it says after six tries, or where it may not ask.
     if isinstance(cause, TimeoutException | LocalEntryNotFoundError):
         return False
-    if isinstance(cause, AskedToWaitError | ValueError | ProxyError):
+    # A ValueError is a malformed name, card or proxy variable; a connection that breaks in the middle of a file comes
+    # as an error of the HTTP library, which is no OSError.
+    if isinstance(cause, ValueError | ProxyError) or not isinstance(cause, OSError | RuntimeError | HTTPError):
         return False
     if isinstance(cause, OSError) and cause.errno in DISK_ERRORS:
         return False
@@ -178,7 +182,8 @@ def _find_response(cause: BaseException | None) -> Response | None:
 
 def _explain(what: str, cause: BaseException, tries: int, advice: str) -> str:
     """Say in a line what went wrong, told apart as far as what to do about it differs."""
-    from huggingface_hub import constants  # noqa: PLC0415 - see call_hub
+    from httpx2 import HTTPError  # noqa: PLC0415 - see _limit_client
+    from huggingface_hub import constants  # noqa: PLC0415
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled  # noqa: PLC0415
 
     after = f"{tries} tries" if tries > 1 else "1 try"
@@ -192,10 +197,13 @@ def _explain(what: str, cause: BaseException, tries: int, advice: str) -> str:
         reason = f"{cause.filename or constants.HF_HUB_CACHE}: {cause.strerror}; HF_HOME moves the hub's cache"
     elif constants.is_offline_mode() and isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled):
         reason = f"HF_HUB_OFFLINE is set and the hub's cache does not hold this; run it once without{advice}"
+    elif not isinstance(cause, OSError | RuntimeError | ValueError | HTTPError):
+        found = clip(strip_addresses(" ".join(str(cause).split())), SHOWN_CHARACTERS)
+        reason = f"the answer is JSON of another shape than the hub's ({type(cause).__name__}: {found}){advice}"
     elif isinstance(cause, json.JSONDecodeError):
         reason = f"the answer is not the hub's: something else on the way answers in its place{_name_proxies()}{advice}"
     elif isinstance(cause, ValueError):
-        reason = f"{strip_addresses(' '.join(str(cause).split()))}{_name_proxies()}"
+        reason = f"{clip(strip_addresses(' '.join(str(cause).split())), SHOWN_CHARACTERS)}{_name_proxies()}"
     elif response is not None:
         status = response.status_code
         failing = status >= SERVER_ERROR or status == TOO_MANY_REQUESTS
@@ -205,7 +213,7 @@ def _explain(what: str, cause: BaseException, tries: int, advice: str) -> str:
     else:
         # The client wraps what it met, and that says more.
         root = cause.__cause__ or cause
-        found = strip_addresses(next(iter(str(root).splitlines()), ""))
+        found = clip(strip_addresses(next(iter(str(root).splitlines()), "")), SHOWN_CHARACTERS)
         reason = f"the hub cannot be reached ({after}; {type(root).__name__}: {found}){_name_proxies()}{advice}"
     return f"{what}: {reason}"
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,6 +124,16 @@ FAILED = {
     "flipped-always": Case((on_file(flip_at=70_000, times=FOREVER),)),
     "page-always": Case((on_file(body=b"<html>please log in</html>", times=FOREVER),)),
     "portal": Case((Fault(TREE, body=b"<html>please log in</html>", times=FOREVER),)),
+    "list": Case((Fault(TREE, body=b"[]", times=FOREVER),)),
+    "list-of-numbers": Case((Fault(TREE, body=b"[1, null]", times=FOREVER),)),
+    "object": Case((Fault(TREE, body=b'{"a": 1}', times=FOREVER),)),
+    "null": Case((Fault(TREE, body=b"null", times=FOREVER),)),
+    "number": Case((Fault(TREE, body=b"7", times=FOREVER),)),
+    "objects-of-nothing": Case((Fault(TREE, body=b"[{}]", times=FOREVER),)),
+    "numbers-for-text": Case(
+        (Fault(TREE, body=b'[{"type": "file", "path": 1, "oid": 2, "size": "x"}]', times=FOREVER),)
+    ),
+    "deep": Case((Fault(TREE, body=b"[" * 100_000, times=FOREVER),)),
     "never": Case((Fault(TREE, delay_seconds=2, times=FOREVER),), answer_seconds=0.2),
     "proxy": Case(environment=PROXY),
     "nonsense": Case(environment=PROXY | {"HTTP_PROXY": "what://somebody:sesame@nowhere"}),
@@ -177,6 +190,11 @@ def test_a_passing_fault_is_healed(outcomes: Outcomes, name: str) -> None:
         ("flipped-always", f"flipped-always.safetensors: SHA-256 is {'{0}'}, the lock says {HASHES[1]}"),
         ("page-always", "a file came with another length than announced (3 tries)"),
         ("portal", "the answer is not the hub's"),
+        ("list-of-numbers", "the answer is JSON of another shape than the hub's"),
+        ("object", "the answer is JSON of another shape than the hub's"),
+        ("null", "the answer is JSON of another shape than the hub's"),
+        ("number", "the answer is JSON of another shape than the hub's"),
+        ("objects-of-nothing", "the answer is JSON of another shape than the hub's"),
         ("never", "the hub cannot be reached (1 try; ReadTimeout: "),
         ("proxy", "ConnectError: "),
         ("nonsense", "a proxy is set by HTTP_PROXY"),
@@ -190,6 +208,40 @@ def test_a_lasting_fault_ends_in_one_clear_line(outcomes: Outcomes, name: str, e
     flipped[70_000] ^= 1
     assert found.get("error") == "SourceError", found
     assert expected.replace("{0}", hashlib.sha256(flipped).hexdigest()) in found["text"]
+
+
+@pytest.mark.parametrize("name", ["list", "numbers-for-text", "deep"])
+def test_any_other_answer_of_a_wrong_shape_is_an_error_of_ours_too(outcomes: Outcomes, name: str) -> None:
+    assert outcomes[1][name].get("error") == "SourceError", outcomes[1][name]
+    assert len(outcomes[1][name]["text"]) < 1000
+
+
+FAILING_TEST = """
+from harness.sources.hub import find_head, list_hashes
+
+def test_head():
+    find_head("user/plain", "model")
+
+def test_listing():
+    list_hashes("user/plain", "a" * 40, "model")
+"""
+
+
+@pytest.mark.parametrize("body", [b"[]", b"7", b"null", b'{"sha": 7}', b"<html>"])
+def test_no_option_of_pytest_shows_the_token(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "test_hub.py").write_text(FAILING_TEST, encoding="utf-8")
+    files = write_files(tmp_path / "files", {"config.json": CONFIG})
+    faults = Faults([Fault("/api/models/*", body=body, times=FOREVER)])
+    with HubServer([HubRepository("model", "user/plain", COMMIT, files)], token=CANARY, faults=faults) as server:
+        options = ["-vv", "--showlocals", "--full-trace", "--tb=long", "-p", "no:cacheprovider", "--junitxml=all.xml"]
+        options += ["-o", "junit_logging=all", "-o", "log_level=DEBUG"]
+        command = [sys.executable, "-m", "pytest", *options, "test_hub.py"]
+        environment = hub_environment(server, tmp_path / "cache", token=CANARY) | {"COLUMNS": "200"}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr + (tmp_path / "all.xml").read_text(encoding="utf-8")
+    assert done.returncode == 1, said
+    assert "SourceError: hub user/plain @" in done.stdout
+    assert CANARY not in said
 
 
 def test_no_fault_is_waited_for_longer_than_half_a_minute(outcomes: Outcomes) -> None:
