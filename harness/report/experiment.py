@@ -15,9 +15,10 @@ from harness.records.history import Snapshot
 from harness.records.record import Record
 from harness.records.record_set import Shelf
 from harness.report.conclusions import list_conclusions
-from harness.report.document import Case, Finding, Report, Section
+from harness.report.document import Case, Finding, Report, Section, order_findings
 from harness.report.figures import draw_changes, draw_history, draw_losses, draw_stages, draw_values
 from harness.report.findings import list_findings, name_cell, review_cell, review_threshold
+from harness.report.model_tables import list_models, list_notes
 from harness.report.run_tables import list_commands, list_costs, list_data, list_environments, sort_records
 from harness.report.set_tables import list_test_sets
 from harness.report.verdict_tables import (
@@ -70,7 +71,12 @@ def build_report(
     costs = list_costs(records)
     sections.append(Section(costs.heading, (*costs.blocks, *draw_stages(records))))
     sections.append(Section("Over time", tuple(draw_history(found, history))))
-    sections += [list_data(records, experiment), list_environments(records), list_commands(records, experiment)]
+    sections += [
+        list_models(records),
+        list_data(records, experiment),
+        list_environments(records),
+        list_commands(records, experiment),
+    ]
     published = experiment.published
     source = () if published is None else (f"Published: {published.title}, {published.date}.",)
     mark = None
@@ -86,7 +92,7 @@ def build_report(
         lead=(" ".join(experiment.summary.split()), *source),
         mark=mark,
         verdicts=", ".join(f"{count} {word}" for word, count in count_verdicts(judged)),
-        findings=list_findings(judged, disputes),
+        findings=order_findings([*list_findings(judged, disputes), *list_notes(records)]),
         sections=tuple(section for section in sections if section.blocks),
         cases=(*_list_trials(records), *_list_verdicts(judged)),
     )

@@ -225,3 +225,19 @@ def test_test_sets_are_exported_for_others_to_rank(folder: Path, tmp_path: Path)
         f"{data}/{name}" for data in ("other", "tiny") for name in ("corpus.jsonl", "qrels/test.tsv", "queries.jsonl")
     ]
     assert len((tmp_path / "other" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()) == 15
+
+
+def test_the_report_says_how_models_were_asked_and_what_to_know_of_it(folder: Path) -> None:
+    report = build_report(read_records(folder / "results" / "records" / "tiny"), rounds=100)
+    (section,) = (section for section in report.sections if section.heading == "How models were asked")
+    (table,) = section.blocks
+    assert isinstance(table, Table)
+    assert table.columns == ("model", "before queries", "similarity", "parameters")
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["small"] == (repr(QUERY_PROMPT), "cosine", "")
+    assert rows["other"] == ("", "cosine", "")
+    assert rows["words"][2].startswith("k1 1.5, b 0.75, stopwords english")
+    assert "lists" not in rows
+    notes = [finding.text for finding in report.findings if finding.title == "how it was ranked"]
+    missing = "queries have no ranked list, and count as found nothing"
+    assert notes == [f"lists on tiny/test: 1 of 8 {missing}: r27", f"lists on other/test: 1 of 12 {missing}: r211"]
