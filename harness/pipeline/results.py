@@ -12,7 +12,7 @@ from harness.experiment.trial import Trial
 from harness.pipeline.stages import EMBEDDINGS_FILE, PreparedTest, Retrieved, name_run_file
 from harness.records.artifacts import format_texts
 from harness.records.measures import average, best_reachable_mrr, evaluate_run
-from harness.records.record import Artifact, DataSummary, Result
+from harness.records.record import Artifact, DataSummary, Record, Result, read_record, read_records, write_record
 from harness.records.trec import write_qrels
 
 QRELS_FILE = "qrels.gz"
@@ -69,6 +69,36 @@ def make_results(
             texts=texts,
         )
     return made
+
+
+def replace_record(record: Record, results: Path) -> None:
+    """Write a record in the place of an older one, and remove what that one named and no record names any more.
+
+    Raises:
+        RecordError: the disk refuses.
+    """
+    path = results / record.place
+    try:
+        before = read_record(path).artifacts if path.is_file() else ()
+    except RecordError:
+        before = ()  # broken, and about to be replaced: what it named is left for verify to find
+    write_record(record, results)
+    if set(before) <= set(record.artifacts):
+        return
+    try:
+        named = {artifact.path for one in read_records(path.parent) for artifact in one.artifacts}
+    except RecordError:
+        return  # what a broken record names is not known, and the report says that it is broken
+    for artifact in before:
+        if artifact.path not in named:
+            _remove(results / artifact.path)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as cause:
+        raise RecordError(f"{path}: cannot be removed: {cause.strerror or cause}") from cause
 
 
 def _summarise(test: PreparedTest, train_pairs: int) -> DataSummary:

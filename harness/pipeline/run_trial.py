@@ -22,10 +22,10 @@ from harness.models.training import choose_precision
 from harness.pipeline import stages
 from harness.pipeline.other_rankers import list_parameters, rank_words, take_run
 from harness.pipeline.progress import Progress
-from harness.pipeline.results import make_results
+from harness.pipeline.results import make_results, replace_record
 from harness.pipeline.store import Output, Store
 from harness.records.environment import Environment, collect_environment
-from harness.records.record import EncodingLog, Record, Result, StageCost, StageName, TrainingLog, write_record
+from harness.records.record import EncodingLog, Record, Result, StageCost, StageName, TrainingLog
 from harness.sources.fetch import Fetched, Fetcher
 
 SECONDS_PER_HOUR = 3600
@@ -158,7 +158,7 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
         evaluations=results,
     )
     record = record.replace(training_cost_usd=_price(record))
-    write_record(record, workplace.results)
+    replace_record(record, workplace.results)
     progress.end_trial(f"{evaluation.primary} {record.values[evaluation.primary]:.4f}")
     return record
 
