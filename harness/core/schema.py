@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from harness.core.text import clip
 from harness.errors import HarnessError
@@ -29,6 +30,37 @@ Count = Annotated[int, Field(gt=0, le=MOST)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
 Bytes = Annotated[int, Field(ge=0, le=2**50)]
 Dollars = Annotated[float, Field(ge=0, le=1e9)]
+# Categories of characters that end a line or command a terminal: controls, line and paragraph separators.
+COMMANDING = frozenset({"Cc", "Zl", "Zp"})
+
+
+def check_line(text: str) -> str:
+    """Return a text that stays on its line wherever it is shown.
+
+    Raises:
+        ValueError: it holds a line end or another control character.
+    """
+    return _refuse_controls(text, allowed="", expected="one line without control characters")
+
+
+def check_prose(text: str) -> str:
+    """Return a text that may have several lines, as a summary.
+
+    Raises:
+        ValueError: it holds a control character that is no line feed.
+    """
+    return _refuse_controls(text, allowed="\n", expected="text without control characters")
+
+
+def _refuse_controls(text: str, *, allowed: str, expected: str) -> str:
+    for place, letter in enumerate(text):
+        if letter not in allowed and unicodedata.category(letter) in COMMANDING:
+            raise ValueError(f"U+{ord(letter):04X} at character {place}, expected {expected}")
+    return text
+
+
+Line = Annotated[str, AfterValidator(check_line)]
+Prose = Annotated[str, AfterValidator(check_prose)]
 
 
 class Frozen(BaseModel):

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import field_validator, model_validator
 
-from harness.core.schema import Count, Frozen, Positive, Seconds, Unit
+from harness.core.schema import Count, Frozen, Line, Positive, Seconds, Unit
 
 BASELINE = "baseline"
 
@@ -40,7 +40,7 @@ class Threshold(_Cell):
 class Claims(_Cell):
     """Published values of one cell, as printed, where they were printed, and of how many seeds they are the mean."""
 
-    source: str
+    source: Line
     seeds: Count = 1
     values: dict[str, str]
 
@@ -94,10 +94,10 @@ class Verdicts(Frozen):
 class Published(Frozen):
     """The publication that is checked, and why its values cannot be compared cell by cell, if so."""
 
-    title: str
-    date: str
-    not_comparable: str | None = None
-    hardware: str | None = None
+    title: Line
+    date: Line
+    not_comparable: Line | None = None
+    hardware: Line | None = None
     training_seconds: Seconds | None = None
 
 

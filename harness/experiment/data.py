@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.core.schema import Count, Frozen, Unit
+from harness.core.schema import Count, Frozen, Line, Unit
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -50,8 +50,8 @@ class WheelSource(Frozen):
 
     kind: Literal["wheels"]
     packages: Annotated[tuple[str, ...], Field(min_length=1)]
-    path: Annotated[str, Field(min_length=1)]
-    join: str | None = None
+    path: Annotated[Line, Field(min_length=1)]
+    join: Line | None = None
 
     @field_validator("packages")
     @classmethod
@@ -68,7 +68,7 @@ class FolderSource(Frozen):
     """A folder on this machine; a relative path starts at the manifest's own folder."""
 
     kind: Literal["folder"]
-    path: Annotated[str, Field(min_length=1)]
+    path: Annotated[Line, Field(min_length=1)]
 
 
 Source = Annotated[HubSource | WheelSource | FolderSource, Field(discriminator="kind")]
@@ -80,14 +80,14 @@ class Columns(Frozen):
     ``id`` names a row: its query and its passage, with nothing merged. ``query_id`` and ``passage_id`` name them apart.
     """
 
-    query: str
-    passage: str
-    negative: str | tuple[str, ...] | None = None
-    score: str | None = None
-    label: str | None = None
-    id: str | None = None
-    query_id: str | None = None
-    passage_id: str | None = None
+    query: Line
+    passage: Line
+    negative: Line | tuple[Line, ...] | None = None
+    score: Line | None = None
+    label: Line | None = None
+    id: Line | None = None
+    query_id: Line | None = None
+    passage_id: Line | None = None
 
     @model_validator(mode="after")
     def _two_texts(self) -> Self:
@@ -101,9 +101,9 @@ class Columns(Frozen):
 class Splits(Frozen):
     """The splits of a table that are its parts, by the names that the source gives them."""
 
-    train: str | None = None
-    dev: str | None = None
-    test: str | None = None
+    train: Line | None = None
+    dev: Line | None = None
+    test: Line | None = None
 
 
 class Parts(Frozen):
@@ -146,7 +146,7 @@ class Data(Frozen):
 
     source: Source
     format: Literal["table", "beir", "obo"] = "table"
-    config: str | None = None
+    config: Line | None = None
     splits: Splits | None = None
     parts: Parts | None = None
     columns: Columns | None = None

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from harness.core.schema import Bytes, Digest, Frozen, canonical_json, decode_json, format_json, read_text
+from harness.core.schema import Bytes, Digest, Frozen, Line, canonical_json, decode_json, format_json, read_text
 from harness.errors import LockError
 from harness.experiment.data import Source
 from harness.experiment.manifest import Experiment
@@ -50,7 +50,7 @@ class LockedSource(Frozen):
 
     files: dict[str, Digest]
     complete: bool
-    note: str | None = None
+    note: Line | None = None
     sizes: dict[str, Bytes] | None = None
 
     @model_validator(mode="after")
@@ -63,7 +63,7 @@ class LockedSource(Frozen):
 class ResolvedSource(Frozen):
     """Where files came from and what they were: path -> SHA-256; ``locked`` says each was checked."""
 
-    origin: str
+    origin: Line
     files: dict[str, Digest]
     locked: bool
 

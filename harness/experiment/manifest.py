@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.core.schema import Frozen, Positive, canonical_json, decode, read_text
+from harness.core.schema import Frozen, Line, Positive, Prose, canonical_json, decode, read_text
 from harness.errors import ManifestError
 from harness.experiment.claims import BASELINE, Claims, Comparison, Forgetting, Published, Threshold, Verdicts
 from harness.experiment.data import Data, PartName, check_name, refuse_repeats
@@ -45,9 +45,9 @@ class Experiment(Frozen):
 
     schema_version: Literal[2]
     name: str
-    title: str
-    summary: str
-    attribution: str | None = None
+    title: Line
+    summary: Prose
+    attribution: Prose | None = None
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     data: Annotated[dict[str, Data], Field(min_length=1)]
     models: Annotated[tuple[Model, ...], Field(min_length=1)]
@@ -59,7 +59,7 @@ class Experiment(Frozen):
     claims: tuple[Claims, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     forgetting: tuple[Forgetting, ...] = ()
-    prices_usd_per_hour: dict[str, Positive] = Field(default_factory=dict)
+    prices_usd_per_hour: dict[Line, Positive] = Field(default_factory=dict)
 
     @field_validator("name")
     @classmethod

@@ -273,3 +273,20 @@ def test_a_model_is_found_by_its_name_and_an_unknown_one_answered_with_the_known
     assert experiment.model("other").recipes == ()
     with pytest.raises(ManifestError, match="tiny: no model 'othr'; its models are: small, other"):
         experiment.model("othr")
+
+
+@pytest.mark.parametrize("path", ["title", "published.title", "published.not_comparable", "claims.0.source"])
+@pytest.mark.parametrize("end", ["\n::add-mask::x", "\r", "\x1b[2J", "\u2028", "\x85"], ids=ascii)
+def test_what_is_shown_on_one_line_holds_no_line_end_and_no_control_character(path: str, end: str) -> None:
+    """On GitHub a line that begins with two colons is carried out."""
+    with pytest.raises(ManifestError, match=rf"U\+{ord(end[0]):04X} at character 1, expected one line") as refused:
+        parse(change(path, f"a{end}"))
+    assert end not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", ["summary", "attribution"])
+def test_prose_has_lines_and_no_other_control_character(path: str) -> None:
+    said = "Zwei Zeilen,\n\u00e4 und 漢字."
+    assert getattr(parse(change(path, said)), path) == said
+    with pytest.raises(ManifestError, match=r"U\+001B at character 1, expected text without control characters"):
+        parse(change(path, "a\x1b[2J"))
