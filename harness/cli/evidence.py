@@ -76,31 +76,22 @@ def add_evidence_commands(
 def _verify(options: argparse.Namespace) -> int:
     # Before the imports, since what follows takes seconds; not on stdout, which is for what was found.
     print(f"{options.target}: computing every value, interval and table again", file=sys.stderr, flush=True)
-    from harness.evidence.verify import verify_results  # noqa: PLC0415 - see add_evidence_commands
+    from harness.evidence.verify import verify_bundle, verify_results  # noqa: PLC0415 - see add_evidence_commands
 
     if options.target.is_dir():
         experiments = options.experiments if options.experiments.is_dir() else None
-        done, problems = verify_results(options.target, experiments=experiments), []
+        done = verify_results(options.target, experiments=experiments)
     else:
-        from harness.evidence.bundle import EXPERIMENTS as PACKED  # noqa: PLC0415 - see add_evidence_commands
-        from harness.evidence.bundle import RESULTS as RECORDS  # noqa: PLC0415
-        from harness.evidence.bundle import check_environments, unpack_bundle  # noqa: PLC0415
-
-        if not options.target.is_file():
-            raise SourceError(f"{options.target}: neither a results folder nor a bundle")
-        with tempfile.TemporaryDirectory(prefix="harness-bundle-") as name:
-            folder = Path(name)
-            problems = unpack_bundle(options.target, folder)
-            done = verify_results(folder / RECORDS, experiments=folder / PACKED)
-            problems += [line.replace(f"{folder}/", "") for line in (*check_environments(folder), *done.problems)]
-    problems = problems or list(done.problems)
-    for problem in problems:
+        done = verify_bundle(options.target)
+    for problem in done.problems:
         print(problem)
+    for line in done.attested:
+        print(f"attested only: {line}")
     print(
         f"{options.target}: {done.records} records, {done.values} values per query and {done.files} files checked, "
-        + (f"{len(problems)} do not match" if problems else "all match")
+        + (f"{len(done.problems)} do not match" if done.problems else "all match")
     )
-    return DIFFERS if problems else PASSED
+    return DIFFERS if done.problems else PASSED
 
 
 def _bundle(options: argparse.Namespace) -> int:

@@ -15,7 +15,9 @@ from pathlib import Path
 from harness.errors import SourceError
 
 SUMS_FILE = "SHA256SUMS"
-EVIDENCE = ("records", "runs")
+EVIDENCE = ("records", "runs", "reference")
+# Written by measurements and not from records of trials.
+MEASURED = ("faults.json", "speed.md")
 # All that zipfile raises on a damaged archive, of which one wrong bit is enough: another method of compression, a name
 # that is not UTF-8 (a ValueError), a flag that says encrypted (a RuntimeError) or patched.
 ZIP_ERRORS = (
@@ -80,7 +82,7 @@ def hash_tree(folder: Path, *, skip: Collection[str] = ()) -> dict[str, str]:
 
 
 def render_sums(results: Path) -> str:
-    """List every file below ``records`` and ``runs`` with its SHA-256, as ``sha256sum --check`` reads it.
+    """List every file that is not made from others with its SHA-256, as ``sha256sum --check`` reads it.
 
     Raises:
         SourceError: a file cannot be read.
@@ -91,5 +93,6 @@ def render_sums(results: Path) -> str:
         for path in (results / folder).rglob("*")
         if path.is_file() and not path.name.startswith(".")
     )
+    paths += [results / name for name in MEASURED if (results / name).is_file()]
     lines = (f"{hash_file(path)}  {path.relative_to(results).as_posix()}\n" for path in paths)
     return "".join(lines)

@@ -15,6 +15,7 @@ from harness.evidence.model_card import format_card
 from harness.experiment.manifest import read_experiment
 from harness.experiment.trial import list_pairs
 from harness.pipeline.store import check_output, read_entry
+from harness.records.plan import locate_plan
 from harness.records.record import Record, read_records
 from harness.records.record_set import Shelf
 from harness.sources.hub_client import WRITING, call_hub
@@ -197,7 +198,7 @@ def _gather_logs(record: Record, siblings: Sequence[Record], store: Path) -> dic
 
 
 def _gather_evidence(records: Sequence[Record], results: Path) -> dict[str, Content]:
-    """Take records, runs and qrels; texts only where the manifest says whose they are and that they may be quoted."""
+    """Take records, runs, qrels and lists of trials; texts only where the manifest says that they may be quoted."""
     files: dict[str, Content] = {}
     for record in records:
         files[f"{EVIDENCE}/{record.place}"] = results / record.place
@@ -208,6 +209,9 @@ def _gather_evidence(records: Sequence[Record], results: Path) -> dict[str, Cont
             if hash_file(path) != artifact.sha256:
                 raise PublishError(f"{path}: not the file that {record.trial.id} was recorded with")
             files[f"{EVIDENCE}/{artifact.path}"] = path
+        plan = locate_plan(results, record.trial.experiment)
+        if plan.is_file():
+            files[f"{EVIDENCE}/{plan.relative_to(results).as_posix()}"] = plan
     return files
 
 

@@ -2,54 +2,44 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from harness.analysis.paired_queries import ROUNDS
-from harness.errors import HarnessError, SourceError
-from harness.experiment.claims import BASELINE
-from harness.experiment.lock import Lock, SourceName, list_sources, name_source, read_lock
-from harness.experiment.manifest import Experiment, read_experiment
-from harness.experiment.trial import list_trials, narrow
-from harness.records.artifacts import Evidence
-from harness.records.measures import average, best_reachable_mrr, evaluate_run
-from harness.records.record import Record, read_record
-from harness.records.trec import Qrels
-from harness.report.results_folder import compare_tables
-
-# What differs between two builds of the C library's logarithm, and nothing that a table could show.
-ROUNDING = 1e-12
-SHOWN_QUERIES = 3
-SECONDS_PER_HOUR = 3600
-# The parts of a manifest that values and verdicts rest on.
-BINDING = (
-    "seeds",
-    "data",
-    "models",
-    "recipes",
-    "evaluation",
-    "verdicts",
-    "thresholds",
-    "claims",
-    "comparisons",
-    "forgetting",
+from harness.errors import HarnessError, RecordError, SourceError
+from harness.evidence.attested import list_attested, list_untried
+from harness.evidence.binding import (
+    compare_manifest,
+    compare_plan,
+    compare_sources,
+    find_copies,
+    find_missing,
+    list_commits,
+    look_for_commits,
 )
+from harness.evidence.bundle import EXPERIMENTS, RESULTS, check_environments, unpack_bundle
+from harness.evidence.recompute import check_means, check_record
+from harness.experiment.lock import Lock, read_lock
+from harness.experiment.manifest import Experiment, read_experiment
+from harness.records.artifacts import Evidence
+from harness.records.history import read_history, take_snapshot
+from harness.records.plan import PlannedTrial, locate_plan, read_plan
+from harness.records.record import Record, read_record
+from harness.records.untrusted import take_in
+from harness.report.results_folder import REFERENCE, compare_tables
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was checked, and one line for everything that does not match; no line means that all does."""
+    """What was checked: a line for everything that does not match, and one for all that nobody can recompute."""
 
     records: int
     values: int
     files: int
     problems: tuple[str, ...]
+    attested: tuple[str, ...] = ()
 
 
 def verify_results(results: Path, *, experiments: Path | None = None, rounds: int = ROUNDS) -> Verification:
@@ -78,12 +68,28 @@ def verify_results(results: Path, *, experiments: Path | None = None, rounds: in
     return replace(done, problems=(*done.problems, *found.differing, *unmade))
 
 
+def verify_bundle(bundle: Path) -> Verification:
+    """Check a bundle of unknown origin: its files by its list of hashes, then its results as `verify_results` does.
+
+    Raises:
+        SourceError: it is not a bundle, or holds no records.
+    """
+    if not bundle.is_file():
+        raise SourceError(f"{bundle}: neither a results folder nor a bundle")
+    with tempfile.TemporaryDirectory(prefix="harness-bundle-") as name:
+        folder = Path(name)
+        problems = unpack_bundle(bundle, folder)
+        done = verify_results(folder / RESULTS, experiments=folder / EXPERIMENTS)
+        problems += [line.replace(f"{folder}/", "") for line in (*check_environments(folder), *done.problems)]
+    return replace(done, problems=tuple(problems))
+
+
 def verify_records(results: Path, *, experiments: Path | None = None, evidence: Evidence | None = None) -> Verification:
-    """Check records against runs and qrels, and against the manifests and locks where they are at hand.
+    """Check records against runs and qrels, against one another, and against manifests, locks and git where at hand.
 
     Of every record: its place and digest of the manifest, the digests of its files, each value per query and each
-    mean from run and qrels, what it says of the data and the cost. Then that no file lies there that no record
-    names.
+    mean from run and qrels, what it says of the data, the machine, the training and the cost. Then that every declared
+    trial is there once, and that no file lies there that no record names.
 
     Args:
         results: folder with ``records`` and ``runs``.
@@ -97,179 +103,116 @@ def verify_records(results: Path, *, experiments: Path | None = None, evidence: 
     if not paths:
         raise SourceError(f"{results}: holds no records/EXPERIMENT/*.json to verify")
     problems: list[str] = []
-    records: list[Record] = []
+    by_experiment: dict[str, list[Record]] = {}
     for path in paths:
         try:
-            records.append(read_record(path))
+            record = read_record(path)
         except HarnessError as cause:
             problems.append(str(cause))
             continue
-        if path != results / records[-1].place:
-            problems.append(f"{path}: holds the record of {records[-1].trial.id}, whose place is {records[-1].place}")
+        by_experiment.setdefault(record.trial.experiment, []).append(record)
+        if path != results / record.place:
+            problems.append(f"{path}: holds the record of {record.trial.id}, whose place is {record.place}")
+    records = [record for found in by_experiment.values() for record in found]
     known = evidence or Evidence(results)
     for record in records:
-        problems += _check_record(record, known)
-    problems += _check_folder(records, results)
-    if experiments is not None:
-        problems += _check_manifests(records, experiments)
+        problems += check_record(record, known)
+    problems += _find_unnamed(records, results)
+    problems += _check_references(results)
+    manifests = _read_manifests(sorted(by_experiment), experiments, problems)
+    plans = _read_plans(results, by_experiment, problems)
+    for name, found in by_experiment.items():
+        problems += _check_experiment(name, found, known, manifests.get(name), plans[name])
+    tracked = [] if experiments is None else [experiments / f"{name}.toml" for name in manifests]
+    commits = look_for_commits(records, tracked)
+    problems += [
+        f"{results / record.place}: {place}: reads {commit}, which this repository does not have"
+        for record in records
+        for place, commit in list_commits(record)
+        if commit in commits.missing
+    ]
+    attested = list(list_attested(records, [one for plan in plans.values() for one in plan], commits.seen))
+    for whole, _ in manifests.values():
+        attested += list_untried(whole, records)
     values = sum(len(view.query_ids) * len(view.per_query) for record in records for view in record.views)
-    return Verification(len(records), values, known.files, tuple(problems))
+    return Verification(len(records), values, known.files, tuple(problems), tuple(attested))
 
 
-def _check_record(record: Record, known: Evidence) -> Iterator[str]:
-    place = known.results / record.place
-    experiment = record.experiment
-    if record.experiment_digest != experiment.digest:
-        yield f"{place}: experiment_digest is not the one of the experiment beside it"
-    if record.trial not in list_trials(experiment):
-        yield f"{place}: {record.trial.id} is not among the trials of its experiment"
-    for artifact in record.artifacts:
-        try:
-            known.check(artifact)
-        except HarnessError as cause:
-            yield f"{place}: {cause}"
-    yield from (f"{place}: {problem}" for problem in _compare_results(record))
-    for view in record.views:
-        where = f"{place}: {view.result_name}" if len(record.evaluations) > 1 else f"{place}"
-        yield from (f"{where}: {problem}" for problem in _check_result(view, known))
-    yield from (f"{place}: {problem}" for problem in _compare_costs(record))
-
-
-def _compare_results(record: Record) -> Iterator[str]:
-    """Hold the results against the test sets and dimensions that the experiment evaluates the model at."""
-    model = next((model for model in record.experiment.models if model.name == record.trial.model), None)
-    expected = [] if model is None else record.experiment.evaluation.list_results(model.truncate_dims)
-    if list(record.evaluations) != expected:
-        yield f"evaluations: are of {', '.join(record.evaluations)}, expected {', '.join(expected)}"
-
-
-def _check_result(record: Record, known: Evidence) -> Iterator[str]:
-    """Compute a result's values again; ``record`` is seen from it."""
-    if set(record.values) != set(record.experiment.evaluation.measures):
-        yield "values are of other measures than the experiment's"
-    try:
-        qrels = known.read_qrels(record.qrels)
-        run = known.read_run(record.run, record.qrels)
-        computed = evaluate_run(run, qrels, tuple(record.per_query), allow_missing=_may_miss(record))
-        yield from _compare_values(record, qrels, computed)
-        yield from _compare_data(record, qrels, known)
-    except HarnessError as cause:
-        yield f"the values cannot be computed again: {cause}"
-
-
-def _may_miss(record: Record) -> bool:
-    """Say whether a query without a ranked list counts as found nothing: so it does in the lists of somebody else."""
-    return any(model.kind == "run" for model in record.experiment.models if model.name == record.trial.model)
-
-
-def _compare_values(record: Record, qrels: Qrels, computed: dict[str, NDArray[np.float64]]) -> Iterator[str]:
-    if record.query_ids != tuple(qrels):
-        differing = sorted(set(record.query_ids) ^ set(qrels)) or ["the same ones in another order"]
-        yield f"query_ids: not the queries of {record.qrels.path}: {', '.join(differing[:SHOWN_QUERIES])}"
+def _check_experiment(
+    name: str,
+    records: Sequence[Record],
+    known: Evidence,
+    declared: tuple[Experiment, Lock] | None,
+    plan: Sequence[PlannedTrial],
+) -> Iterator[str]:
+    """Hold an experiment's records against one another, its manifest and lock, and the list of its trials."""
+    views = [view for record in records for view in record.views]
+    for on in sorted({view.on for view in views}):
+        digests = {view.data.digest for view in views if view.on == on}
+        if len(digests) > 1:
+            yield f"{known.results / 'records' / name}: {on}: the records are of {len(digests)} different data sets"
+    yield from find_copies(records, known)
+    yield from find_missing(records, records[0].experiment if declared is None else declared[0])
+    yield from compare_plan(records, plan)
+    if declared is None:
         return
-    for measure, values in computed.items():
-        recorded = np.asarray(record.per_query[measure])
-        wrong = np.flatnonzero(np.abs(recorded - values) > ROUNDING)
-        for index in islice(wrong.tolist(), SHOWN_QUERIES):
-            yield (
-                f"per_query[{measure!r}], query {record.query_ids[index]!r}: reads {recorded[index]}, run and qrels "
-                f"give {values[index]}"
-            )
-        if len(wrong) > SHOWN_QUERIES:
-            yield f"per_query[{measure!r}]: and {len(wrong) - SHOWN_QUERIES} queries more"
-    for measure, mean in average(computed).items():
-        if not math.isclose(record.values[measure], mean, rel_tol=0, abs_tol=ROUNDING):
-            yield f"values[{measure!r}]: reads {record.values[measure]}, run and qrels give {mean}"
+    whole, lock = declared
+    for record in records:
+        for problem in (*compare_manifest(record, whole), *compare_sources(record, lock)):
+            yield f"{record.place}: {problem}"
 
 
-def _compare_data(record: Record, qrels: Qrels, known: Evidence) -> Iterator[str]:
-    data, declared = record.data, record.experiment.data.get(record.on.partition("/")[0])
-    expected: dict[str, float] = {"queries": len(qrels)}
-    if declared is not None and (rows := declared.expected_rows("train")) is not None:
-        expected["train_pairs"] = rows
-    if record.texts is not None and known.has_read(record.texts):
-        passages = known.read_texts(record.texts).passages
-        expected |= {
-            "passages": len(passages),
-            "duplicate_passages": len(passages) - len(set(passages.values())),
-            "best_reachable_mrr": best_reachable_mrr(qrels, passages),
-        }
-    for name, value in expected.items():
-        if not math.isclose(getattr(data, name), value, rel_tol=0, abs_tol=ROUNDING):
-            yield f"data.{name}: reads {getattr(data, name)}, the evidence gives {value}"
-
-
-def _compare_costs(record: Record) -> Iterator[str]:
-    needed = {"prepare", "baseline"} if record.trial.variant == BASELINE else {"prepare", "train", "evaluate"}
-    if set(record.stages) != needed:
-        yield f"stages: are {', '.join(sorted(record.stages))}, expected {', '.join(sorted(needed))}"
-        return
-    if record.stages["prepare"].output_digest != record.data.digest:
-        yield "data.digest: is not the digest of the stage that prepared the data"
-    price = record.experiment.prices_usd_per_hour.get(record.device_name)
-    cost = None if price is None or "train" not in record.stages else price * record.stages["train"].seconds
-    expected = None if cost is None else cost / SECONDS_PER_HOUR
-    found = record.training_cost_usd
-    same = found is expected is None or (
-        found is not None and expected is not None and math.isclose(found, expected, rel_tol=ROUNDING)
-    )
-    if not same:
-        yield f"training_cost_usd: reads {found}, price and seconds give {expected}"
-
-
-def _check_folder(records: Sequence[Record], results: Path) -> Iterator[str]:
-    """Find files that no record names, and records of one experiment that are not of the same data."""
+def _find_unnamed(records: Sequence[Record], results: Path) -> Iterator[str]:
+    """Find files that no record names."""
     named = {artifact.path for record in records for artifact in record.artifacts}
+    plans = {locate_plan(results, record.trial.experiment) for record in records}
     for path in sorted((results / "runs").rglob("*")):
-        name = path.relative_to(results).as_posix()
-        if path.is_file() and name not in named:
+        if path.is_file() and path.relative_to(results).as_posix() not in named and path not in plans:
             yield f"{path}: no record names this file"
-    for name in sorted({record.trial.experiment for record in records}):
-        views = [view for record in records if record.trial.experiment == name for view in record.views]
-        for on in sorted({view.on for view in views}):
-            digests = {view.data.digest for view in views if view.on == on}
-            if len(digests) > 1:
-                yield f"{results / 'records' / name}: {on}: the records are of {len(digests)} different data sets"
 
 
-def _check_manifests(records: Sequence[Record], experiments: Path) -> Iterator[str]:
-    """Compare what records say of their experiment and sources with the manifest and the lock of that name."""
-    for name in sorted({record.trial.experiment for record in records}):
-        manifest = experiments / f"{name}.toml"
+def _read_manifests(
+    names: Sequence[str], experiments: Path | None, problems: list[str]
+) -> Mapping[str, tuple[Experiment, Lock]]:
+    """Read manifests and locks, noting those that are not there or broken."""
+    found = {}
+    for name in names if experiments is not None else ():
+        manifest = (experiments or Path()) / f"{name}.toml"
         if not manifest.is_file():
-            yield f"{manifest}: there is no such manifest, but records of it"
+            problems.append(f"{manifest}: there is no such manifest, but records of it")
             continue
         try:
             whole = read_experiment(manifest)
-            lock = read_lock(manifest.with_suffix(".lock"), whole)
+            found[name] = whole, read_lock(manifest.with_suffix(".lock"), whole)
+        except HarnessError as cause:
+            problems.append(str(cause))
+    return found
+
+
+def _read_plans(
+    results: Path, experiments: Mapping[str, object], problems: list[str]
+) -> Mapping[str, tuple[PlannedTrial, ...]]:
+    found: dict[str, tuple[PlannedTrial, ...]] = {}
+    for name in experiments:
+        try:
+            found[name] = read_plan(locate_plan(results, name))
+        except RecordError as cause:
+            problems.append(str(cause))
+            found[name] = ()
+    return found
+
+
+def _check_references(results: Path) -> Iterator[str]:
+    """Check what a gate compares with: each mean from its queries, and the history's last entry from the records."""
+    for folder in sorted(path for path in (results / REFERENCE).glob("*") if path.is_dir()):
+        intake = take_in(folder, side=REFERENCE)
+        yield from intake.problems
+        for record in intake.records:
+            place = folder / f"{record.trial.stem}.json"
+            yield from (f"{place}: {problem}" for problem in check_means(record))
+        try:
+            history = read_history(folder).snapshots
+            if history and history[-1] != take_snapshot(intake.records):
+                yield f"{folder}: the last entry of its history is not of these records"
         except HarnessError as cause:
             yield str(cause)
-            continue
-        for record in records:
-            if record.trial.experiment == name:
-                yield from (f"{record.place}: {problem}" for problem in _compare_manifest(record, whole, lock))
-
-
-def _compare_manifest(record: Record, whole: Experiment, lock: Lock) -> Iterator[str]:
-    own = record.experiment
-    try:
-        declared = narrow(whole, models=[model.name for model in own.models], seeds=own.seeds)
-    except HarnessError as cause:
-        yield str(cause)
-        return
-    for part in BINDING:
-        if getattr(own, part) != getattr(declared, part):
-            yield f"experiment.{part}: is not what the manifest of {whole.name} declares"
-    data = {SourceName.of("data", test_set.data) for test_set in own.evaluation.test_sets}
-    model = {name_source(model) for model in own.models if model.name == record.trial.model}
-    for name in (name for name in list_sources(declared) if name in data | model):
-        source, locked = record.sources.get(name), lock.sources.get(name)
-        if source is None or locked is None:
-            yield f"sources.{name}: is missing in the record or the lock"
-            continue
-        for path, digest in sorted(source.files.items()):
-            expected = locked.files.get(path)
-            if expected not in {digest, None} or (expected is None and locked.complete):
-                yield f"sources.{name}, file {path!r}: SHA-256 {digest[:16]}... is not the locked one"
-        if source.locked != locked.complete:
-            yield f"sources.{name}.locked: reads {source.locked}, the lock is {'' if locked.complete else 'in'}complete"

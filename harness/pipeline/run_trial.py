@@ -15,7 +15,7 @@ from harness.experiment.lock import Lock, SourceName, list_sources, name_source
 from harness.experiment.manifest import Experiment
 from harness.experiment.model import Model
 from harness.experiment.not_yet import refuse_not_yet
-from harness.experiment.trial import Trial
+from harness.experiment.trial import Trial, list_trials
 from harness.models.device import describe_arithmetic, keep_freed_memory, name_device, pick_device
 from harness.models.encoding import Encoding
 from harness.models.training import choose_precision
@@ -25,6 +25,7 @@ from harness.pipeline.progress import Progress
 from harness.pipeline.results import make_results, replace_record
 from harness.pipeline.store import Output, Store
 from harness.records.environment import Environment, collect_environment
+from harness.records.plan import note_trials
 from harness.records.record import EncodingLog, Record, Result, StageCost, StageName, TrainingLog
 from harness.sources.fetch import Fetched, Fetcher
 
@@ -103,6 +104,7 @@ def open_workplace(
         trackers=tuple(trackers),
     )
     _fetch(workplace, SourceName.of("data", experiment.primary_set.data))
+    note_trials(list_trials(experiment), results)
     return workplace
 
 

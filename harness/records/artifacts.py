@@ -28,12 +28,13 @@ class Standing:
     """What a report shows of a run, which is all of it that is kept: runs are too large to keep many.
 
     ``ranks`` is, per query of the run, the rank of its best relevant passage (0: not in the run), ``first`` the
-    passages ranked first, ``depth`` the length of the longest list.
+    passages ranked first, ``depth`` the length of the longest list, ``mark`` tells different lists and scores apart.
     """
 
     ranks: dict[str, int]
     first: dict[str, tuple[str, ...]]
     depth: int
+    mark: int
 
 
 class Evidence:
@@ -126,6 +127,10 @@ class Evidence:
             self.read_run(run, qrels)
         return self._standings[run.path, qrels.path]
 
+    def get_standing(self, run: Artifact, qrels: Artifact) -> Standing | None:
+        """Return a run's standing if the run was read, and None where it was not or could not be."""
+        return self._standings.get((run.path, qrels.path))
+
     def _locate(self, artifact: Artifact) -> Path:
         path = self.results / artifact.path
         if not path.is_file():
@@ -142,7 +147,7 @@ def _stand(run: Run, qrels: Qrels) -> Standing:
         relevant = {passage for passage, relevance in qrels.get(query, {}).items() if relevance > 0}
         ranks[query] = next((rank for rank, passage in enumerate(passages, start=1) if passage in relevant), 0)
         first[query] = passages[:KEPT_FIRST]
-    return Standing(ranks, first, max(map(len, run.passage_ids)))
+    return Standing(ranks, first, max(map(len, run.passage_ids)), hash((run.query_ids, run.passage_ids, run.scores)))
 
 
 class Texts(Frozen):

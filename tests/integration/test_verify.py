@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import itertools
-import json
 import re
 import shutil
 import subprocess
@@ -18,13 +15,11 @@ import pytest
 
 from harness.errors import SourceError
 from harness.evidence.verify import verify_records, verify_results
-from harness.experiment.lock import Lock, LockedSource, ResolvedSource, digest_sources, format_lock
-from harness.records.measures import best_reachable_mrr
-from harness.records.record import write_record
+from harness.experiment.lock import LockedSource
 from harness.records.run import Run, read_run
 from harness.report.results_folder import write_tables
-from tests.support.evidence import make_results
-from tests.support.records import DIGEST, MODEL, change_result, first_result, make_cost, read_manifest
+from tests.support.evidence import edit_record, find, make_evidence, rewrite
+from tests.support.records import DIGEST, MODEL, first_result
 
 ROUNDS = 200
 RECORD = f"records/hpo/{MODEL}.finetuned.seed=1.json"
@@ -36,41 +31,7 @@ LOCK = LockedSource(files={"model.safetensors": DIGEST}, complete=True)
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with whole results, and the manifest and lock that they are of."""
-    folder = tmp_path_factory.mktemp("honest")
-    manifest = folder / "experiments" / "hpo.toml"
-    manifest.parent.mkdir()
-    whole = read_manifest("hpo")
-    text = (Path(__file__).parents[2] / "benchmarks" / "experiments" / "hpo.toml").read_text(encoding="utf-8")
-    manifest.write_text(text, encoding="utf-8")
-    model = whole.models[0].name
-    sources = dict.fromkeys(("data:hpo", *(f"model:{found.name}" for found in whole.models)), LOCK)
-    lock = Lock(schema_version=2, experiment="hpo", sources_digest=digest_sources(whole), sources=sources)
-    manifest.with_suffix(".lock").write_text(format_lock(lock), encoding="utf-8")
-    source = ResolvedSource(origin="here", files={"model.safetensors": DIGEST}, locked=True)
-    queries = {f"q{number}": f"what is question {number}?" for number in range(30)}
-    passages = {f"q{number}": f"answer {min(number, 49)}" for number in range(50)}
-    for record in make_results(
-        folder / "results", whole, queries=queries, passages=passages, seeds=(0, 1), model=model
-    ):
-        trained = record.training is not None
-        changes = {
-            "sources": {"data:hpo": source, f"model:{model}": source},
-            "stages": {
-                name: make_cost(5.0)
-                for name in (("prepare", "train", "evaluate") if trained else ("prepare", "baseline"))
-            },
-        }
-        described = change_result(
-            record,
-            data=record.data.replace(
-                queries=30,
-                passages=50,
-                train_pairs=whole.data["hpo"].expected_rows("train"),
-                duplicate_passages=0,
-                best_reachable_mrr=best_reachable_mrr({query: {query: 1} for query in queries}, passages),
-            ),
-        )
-        write_record(described.replace(**changes), folder / "results")
+    folder = make_evidence(tmp_path_factory.mktemp("honest"))
     write_tables(folder / "results", rounds=ROUNDS)
     return folder
 
@@ -89,32 +50,11 @@ def verify(evidence: Path, *, tables: bool = False) -> tuple[str, ...]:
     return verify_records(results, experiments=experiments).problems
 
 
-def find(evidence: Path, pattern: str) -> Path:
-    (path,) = (evidence / "results").glob(pattern)
-    return path
-
-
-def edit_record(
-    evidence: Path, change: Callable[[dict[str, Any]], None], pattern: str = "records/hpo/*seed=1.json"
-) -> None:
-    path = find(evidence, pattern)
-    record = json.loads(path.read_text(encoding="utf-8"))
-    change(record)
-    path.write_text(json.dumps(record), encoding="utf-8")
-
-
-def rewrite(path: Path, change: Callable[[list[str]], list[str]]) -> str:
-    """Change the lines of a gzipped file and return its new SHA-256."""
-    lines = gzip.decompress(path.read_bytes()).decode().splitlines(keepends=True)
-    path.write_bytes(gzip.compress("".join(change(lines)).encode(), mtime=0))
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def test_whole_evidence_is_verified(evidence: Path) -> None:
     found = verify_results(evidence / "results", experiments=evidence / "experiments", rounds=ROUNDS)
     assert found.problems == ()
-    assert (found.records, found.files) == (3, 5)
-    assert found.values == 3 * 30 * 15
+    assert (found.records, found.files) == (4, 6)
+    assert found.values == 4 * 30 * 15
 
 
 def test_every_run_is_read_once_for_values_and_tables(evidence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +66,7 @@ def test_every_run_is_read_once_for_values_and_tables(evidence: Path, monkeypatc
 
     monkeypatch.setattr("harness.records.artifacts.read_run", count)
     verify_results(evidence / "results", experiments=evidence / "experiments", rounds=ROUNDS)
-    assert len(read) == len(set(read)) == 3
+    assert len(read) == len(set(read)) == 4
 
 
 def test_changed_value_is_named(evidence: Path) -> None:
@@ -137,7 +77,7 @@ def test_changed_value_is_named(evidence: Path) -> None:
 
 def test_changed_mean_is_named(evidence: Path) -> None:
     edit_record(evidence, lambda record: first_result(record)["values"].__setitem__("ndcg@10", 0.99))
-    assert re.search(r"seed=1\.json: values\['ndcg@10'\]: reads 0\.99, run and qrels give", "\n".join(verify(evidence)))
+    assert re.search(r"seed=1\.json: values\['ndcg@10'\]: reads 0\.99, its queries give", "\n".join(verify(evidence)))
 
 
 def test_value_and_mean_changed_together_are_named(evidence: Path) -> None:
@@ -193,9 +133,13 @@ def test_run_line_moved_as_a_whole_is_named(evidence: Path) -> None:
 def test_changed_qrels_are_named(evidence: Path) -> None:
     digest = rewrite(find(evidence, QRELS), lambda lines: [lines[0].replace(" q0 1", " q9 1"), *lines[1:]])
     problems = "\n".join(verify(evidence))
-    assert problems.count("qrels.gz: has the SHA-256") == 3
-    for pattern in ("records/hpo/*seed=0.json", "records/hpo/*seed=1.json", "records/hpo/*baseline.json"):
-        edit_record(evidence, lambda record: first_result(record)["qrels"].__setitem__("sha256", digest), pattern)
+    assert problems.count("qrels.gz: has the SHA-256") == 4
+    for pattern in ("seed=0", "seed=1", "seed=2", "baseline"):
+        edit_record(
+            evidence,
+            lambda record: first_result(record)["qrels"].__setitem__("sha256", digest),
+            f"records/hpo/*{pattern}.json",
+        )
     forged = "\n".join(verify(evidence))
     assert "has the SHA-256" not in forged
     assert re.search(r"baseline\.json: per_query\['\w+@\d+'\], query 'q0': reads", forged)

@@ -1,0 +1,88 @@
+"""A plan lists the trials before they are run: who keeps three seeds of twenty has to take lines out of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from harness.core.schema import Frozen, decode_json, read_text
+from harness.errors import RecordError
+from harness.experiment.trial import Trial
+
+PLAN_FILE = "planned.jsonl"
+PLAN_LIMIT_BYTES = 4_000_000
+
+
+class PlannedTrial(Frozen):
+    """A trial that was to be run; ``afterwards`` says that it had a record already when it was listed."""
+
+    trial: Trial
+    listed: Annotated[str, Field(max_length=40)]
+    afterwards: bool
+
+
+def locate_plan(results: Path, experiment: str) -> Path:
+    """Return where an experiment's plan lies below a results folder."""
+    return results / "runs" / experiment / PLAN_FILE
+
+
+def note_trials(trials: Iterable[Trial], results: Path) -> None:
+    """Add trials to the plans of their experiments, each once, before they run.
+
+    Lines are only ever added, by one write, so that processes beside each other lose none.
+
+    Raises:
+        RecordError: the disk refuses, or a plan is broken.
+    """
+    by_experiment: dict[str, list[Trial]] = {}
+    for trial in trials:
+        by_experiment.setdefault(trial.experiment, []).append(trial)
+    listed = datetime.now(UTC).isoformat(timespec="seconds")
+    for experiment, wanted in by_experiment.items():
+        path = locate_plan(results, experiment)
+        known = {planned.trial for planned in read_plan(path)}
+        lines = "".join(
+            PlannedTrial(
+                trial=trial,
+                listed=listed,
+                afterwards=(results / "records" / experiment / f"{trial.stem}.json").exists(),
+            ).model_dump_json()
+            + "\n"
+            for trial in wanted
+            if trial not in known
+        )
+        try:
+            if lines:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _append(path, lines.encode())
+        except OSError as cause:
+            raise RecordError(f"{path}: cannot be written: {cause.strerror or cause}") from cause
+
+
+def read_plan(path: Path) -> tuple[PlannedTrial, ...]:
+    """Read a plan; an absent one is empty.
+
+    Raises:
+        RecordError: naming the file, the line and what is wrong with it.
+    """
+    if not path.exists():
+        return ()
+    text = read_text(path, limit_bytes=PLAN_LIMIT_BYTES, error=RecordError)
+    return tuple(
+        decode_json(PlannedTrial, line, place=f"{path}:{number}", error=RecordError)
+        for number, line in enumerate(text.splitlines(), start=1)
+    )
+
+
+def _append(path: Path, content: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(handle, content)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
