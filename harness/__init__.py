@@ -1,3 +1,43 @@
-"""Benchmark and reproducibility harness for fine-tuned retrieval embeddings."""
+"""A benchmark and reproducibility harness for fine-tuned retrieval embeddings.
 
-__version__ = "0.1.0"
+    >>> experiment = harness.read_experiment(Path("my.toml"))
+    >>> records = harness.read_records(Path("results/records/my"))
+    >>> verdicts = harness.judge(experiment, records)
+
+Ten rooms, whose imports point one way: core < experiment < records < sources < models < pipeline;
+records < analysis < report < gate; pipeline and report < evidence < cli. Each room's docstring says what goes there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness.core.door import open_door
+
+if TYPE_CHECKING:
+    from harness.analysis.verdict import judge as judge
+    from harness.experiment.manifest import read_experiment as read_experiment
+    from harness.gate.compare import compare as compare
+    from harness.pipeline.run_trial import run_trial as run_trial
+    from harness.records.record import read_records as read_records
+    from harness.report.experiment import build_report as build_report
+
+_get, __dir__ = open_door(
+    __name__,
+    {
+        "harness.experiment.manifest": "read_experiment",
+        "harness.pipeline.run_trial": "run_trial",
+        "harness.records.record": "read_records",
+        "harness.analysis.verdict": "judge",
+        "harness.gate.compare": "compare",
+        "harness.report.experiment": "build_report",
+    },
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 - reading it takes longer than all else here
+
+        return version("retrieval-harness")
+    return _get(name)

@@ -1,1 +1,22 @@
-"""The command line: one module a group of commands, no domain logic."""
+"""The command line: one module a group of commands, no domain logic.
+
+A new command goes into the module of its group, and is described to argparse there; ``main`` joins the groups and turns
+errors into exit codes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.core.door import open_door
+
+if TYPE_CHECKING:
+    from harness.cli.main import main as main
+    from harness.cli.main import make_parser as make_parser
+
+__getattr__, __dir__ = open_door(
+    __name__,
+    {
+        "harness.cli.main": "main make_parser",
+    },
+)

@@ -5,8 +5,10 @@ That imports point one way between rooms is a contract in pyproject.toml, held b
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,24 @@ def list_loaded(code: str, packages: set[str]) -> list[str]:
 
 def test_no_door_loads_what_takes_long() -> None:
     assert list_loaded("; ".join(f"import harness.{room}" for room in ROOMS), SLOW) == []
+
+
+@pytest.mark.parametrize("room", ["", *ROOMS])
+def test_a_door_offers_a_few_names_that_are_there(room: str) -> None:
+    door = import_module(f"harness.{room}".rstrip("."))
+    offered = dir(door)
+    assert offered == sorted(_read_names(Path(str(door.__file__))))
+    assert 1 <= len(offered) <= 10
+    missing = [name for name in offered if room != "models" and getattr(door, name, None) is None]
+    assert missing == []
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        door.nothing  # noqa: B018 - asking is the point
+
+
+def _read_names(path: Path) -> list[str]:
+    """Return the names that a door tells type checkers of."""
+    (block,) = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.If)]
+    return [name.name for node in block.body if isinstance(node, ast.ImportFrom) for name in node.names]
 
 
 def test_only_the_room_of_models_loads_torch() -> None:
