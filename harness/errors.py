@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class HarnessError(Exception):
-    """The run could not be made; the command line ends with exit code 2."""
+    """It could not run; the command line ends with exit code 2."""
 
     exit_code = 2
 
@@ -43,6 +43,12 @@ class StatisticsError(HarnessError):
 
 class ThresholdMissed(HarnessError):  # noqa: N818 - an outcome, not a fault
     """A measured value does not meet the bound that the manifest declares."""
+
+    exit_code = 1
+
+
+class ClaimMissed(HarnessError):  # noqa: N818 - an outcome, not a fault
+    """A published value is not what the records say."""
 
     exit_code = 1
 

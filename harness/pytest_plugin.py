@@ -1,135 +1,215 @@
-"""pytest options, fixtures and terminal summary that turn an experiment's trials into test cases."""
+"""The pytest plugin: a manifest named to pytest is a test file, its trials and claims are the cases.
+
+It acts on its own cases (`harness.pytest_cases`) alone. In any other suite it adds options and does nothing else, so
+nothing heavy is imported before one of the cases is collected.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import io
 import os
+import secrets
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import HarnessError, ThresholdMissed
-from harness.experiment.trial import list_trials
+from harness.errors import ClaimMissed, HarnessError, ThresholdMissed
 
 if TYPE_CHECKING:
     from harness.pipeline.progress import Progress
-    from harness.pipeline.run_trial import Workplace
-    from harness.pipeline.selection import Selected
+    from harness.pipeline.run_trial import RunContext
+    from harness.pipeline.selection import RunConfig, Selected
     from harness.records.record import Record
     from harness.report.document import Report
 
-SELECTED = pytest.StashKey["Selected"]()
-FAILURES = pytest.StashKey[list[str]]()
-RECORDS = pytest.StashKey["list[Record]"]()
-STORED = pytest.StashKey["list[Record]"]()
-REPORT = pytest.StashKey["Report"]()
-UNJUDGED = pytest.StashKey[set[str]]()
-EXIT_CODE = 2
+CASES = "harness.pytest_cases"
+TRIAL_CASE, CLAIMS_CASE = "test_experiment_trial", "test_experiment_claims"
+# What a run may end with. pytest's own further codes say that something could not be done.
+PASSED, MISSED, COULD_NOT_RUN = 0, 1, 2
+
+
+@dataclasses.dataclass
+class Session:
+    """What one session of pytest has met of our cases."""
+
+    ours: bool = False
+    manifest: Path | None = None
+    selected: Selected | None = None
+    records: list[Record] = dataclasses.field(default_factory=list)
+    stored: list[Record] = dataclasses.field(default_factory=list)
+    report: Report | None = None
+    unjudged: set[str] = dataclasses.field(default_factory=set)
+    missed: int = 0
+    failures: list[str] = dataclasses.field(default_factory=list)
+    token: str | None = None
+
+
+SESSION = pytest.StashKey[Session]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of an experiment."""
-    group = parser.getgroup("harness", "reproduce a fine-tuning experiment")
-    group.addoption("--experiment", metavar="NAME", help="name or manifest (default: by what this machine can do)")
-    group.addoption("--models", metavar="A,B", help="only these models of the experiment")
-    group.addoption("--seeds", metavar="N|A,B", help="a count (3) or a list with a comma (0,5)")
-    group.addoption("--device", default="auto", help="auto, cpu or cuda:N (default: a GPU where there is one)")
-    group.addoption("--precision", metavar="P", help="of training: fp16, bf16 or fp32 (default: the manifest's)")
-    group.addoption("--store", metavar="DIR", help="where stage outputs are kept (default: .store)")
-    group.addoption("--results", metavar="DIR", help="where records and tables go (default: results)")
-    group.addoption("--report-to", metavar="A,B", default="", help="trackers beside TensorBoard, as wandb or trackio")
-    group.addoption("--data-dir", metavar="DIR", help="folder in place of the manifest's data folder")
+    group = parser.getgroup("harness", "reproduce a fine-tuning experiment: pytest MANIFEST.toml")
+
+    def add(name: str, **more: Any) -> None:
+        group.addoption(f"--harness-{name}", dest=f"harness_{name.replace('-', '_')}", **more)
+
+    add("experiment", metavar="NAME", help="for cases in test files: name or manifest (default: what can run here)")
+    add("models", metavar="A,B", help="only these models of the experiment")
+    add("seeds", metavar="N|A,B", help="a count (3) or a list with a comma (0,5)")
+    add("device", default="auto", help="auto, cpu or cuda:N (default: a GPU where there is one)")
+    add("precision", metavar="P", help="of training: fp16, bf16 or fp32 (default: the manifest's)")
+    add("store", metavar="DIR", help="where stage outputs are kept (default: .store in pytest's rootdir)")
+    add("results", metavar="DIR", help="where records and tables go (default: results in pytest's rootdir)")
+    add("report-to", metavar="A,B", default="", help="trackers beside TensorBoard, as wandb or trackio")
+    add("data-dir", metavar="DIR", help="folder in place of the manifest's data folder")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start with nothing seen."""
-    config.stash[FAILURES] = []
-    config.stash[RECORDS] = []
-    config.stash[STORED] = []
+    """Start with nothing seen, and refuse more than one manifest."""
+    config.stash[SESSION] = Session()
+    config.pluginmanager.register(_Guard(), "harness-guard")
+    manifests = [argument for argument in config.args if argument.partition("::")[0].endswith(".toml")]
+    if len({argument.partition("::")[0] for argument in manifests}) > 1:
+        pytest.exit(f"one manifest a session, found {', '.join(manifests)}", returncode=COULD_NOT_RUN)
+
+
+class ManifestModule(pytest.Module):
+    """A manifest as a test file."""
+
+    def _getobj(self) -> ModuleType:
+        import harness.pytest_cases  # noqa: PLC0415 - heavy, and nobody else's affair
+
+        return harness.pytest_cases
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Take a manifest that was named on the command line; other TOML files are nobody's tests."""
+    if file_path.suffix != ".toml" or not parent.session.isinitpath(file_path):
+        return None
+    parent.config.stash[SESSION].manifest = file_path
+    return ManifestModule.from_parent(parent, path=file_path)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one case per trial for a test that takes ``trial``."""
+    """Make one case per trial, and one per model and variant for its claims."""
+    if not _is_ours(metafunc.function):
+        return
+    from harness.experiment.trial import list_trials  # noqa: PLC0415 - only for our own cases
+
+    experiment = _select(metafunc.config).experiment
+    trials = list(list_trials(experiment))
     if "trial" in metafunc.fixturenames:
-        trials = list(list_trials(_select(metafunc.config).experiment))
         metafunc.parametrize("trial", trials, ids=[trial.id for trial in trials])
     if "cell" in metafunc.fixturenames:
-        experiment = _select(metafunc.config).experiment
-        cells = list(dict.fromkeys((trial.model, trial.variant) for trial in list_trials(experiment)))
+        cells = list(dict.fromkeys((trial.model, trial.variant) for trial in trials))
         metafunc.parametrize("cell", cells, ids=["/".join((experiment.name, *cell)) for cell in cells])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put claims behind the trials that write their records, and have no case fail by a library's warning."""
+    ours = [item for item in items if _is_ours(getattr(item, "function", None))]
+    config.stash[SESSION].ours = bool(ours)
+    if not ours:
+        return
+    for item in ours:
+        item.add_marker(pytest.mark.filterwarnings("default"))
+    items.sort(key=lambda item: item in ours and _name_case(item) == CLAIMS_CASE)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(ids: Sequence[str]) -> None:
+    """Refuse workers before any trial, in the process that people look at."""
+    if any(name.partition("[")[0].endswith((f"::{TRIAL_CASE}", f"::{CLAIMS_CASE}")) for name in ids):
+        pytest.exit(
+            "an experiment runs in one process: workers (-n) would switch its timing off and judge claims "
+            "before the trials have run; leave -n out",
+            returncode=COULD_NOT_RUN,
+        )
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Say which experiment was taken and why, before anything runs."""
-    selected = config.stash.get(SELECTED, None)
-    if selected is None:
+    session = config.stash[SESSION]
+    if not session.ours and not session.failures:
         return []
-    experiment = selected.experiment
-    trials = list(list_trials(experiment))
-    lines = [
-        f"experiment {experiment.name}: {selected.reason}",
-        f"{experiment.title}: {len(trials)} trials, seeds {', '.join(map(str, experiment.seeds))}",
-    ]
-    if experiment.published is not None and experiment.published.not_comparable:
-        lines.append(f"{experiment.published.not_comparable}: not comparable with the published values cell by cell")
+    lines = []
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        # What pytest prints from here on may hold a stranger's words, of which the runner shall carry out nothing.
+        session.token = secrets.token_hex(16)
+        lines.append(f"::stop-commands::{session.token}")
+    if session.selected is not None:
+        lines += _introduce(session.selected)
     return lines
 
 
+def _introduce(selected: Selected) -> list[str]:
+    from harness.core.text import printable  # noqa: PLC0415 - only for our own cases
+    from harness.experiment.trial import list_trials  # noqa: PLC0415
+
+    experiment = selected.experiment
+    seeds, trials = ", ".join(map(str, experiment.seeds)), len(list(list_trials(experiment)))
+    lines = [
+        f"experiment {experiment.name}: {selected.reason}",
+        f"{experiment.title}: {trials} trials, seeds {seeds}",
+    ]
+    if experiment.published is not None and experiment.published.not_comparable:
+        lines.append(f"{experiment.published.not_comparable}: not comparable with the published values cell by cell")
+    return [printable(line) for line in lines]
+
+
 @pytest.fixture(scope="session")
-def selected(pytestconfig: pytest.Config) -> Selected:
+def harness_selected(pytestconfig: pytest.Config) -> Selected:
     """The experiment as the user wants it run, with its lock."""
     return _select(pytestconfig)
 
 
 @pytest.fixture(scope="session")
-def workplace(selected: Selected, pytestconfig: pytest.Config) -> Workplace:
+def harness_context(harness_selected: Selected, pytestconfig: pytest.Config) -> RunContext:
     """Device, store, results and machine."""
-    from harness.pipeline.run_trial import open_workplace  # noqa: PLC0415 - loads torch
-    from harness.pipeline.selection import choose_data_dir  # noqa: PLC0415 - see _select
+    from harness.pipeline.run_trial import open_context  # noqa: PLC0415 - loads torch
+    from harness.pipeline.selection import choose_data_dir  # noqa: PLC0415
 
+    config = _read_config(pytestconfig)
+    data_dir = choose_data_dir(config.data_dir, harness_selected.experiment, os.environ)
     try:
-        return open_workplace(
-            selected.experiment,
-            selected.lock,
-            base=selected.base,
-            store=Path(pytestconfig.getoption("store") or pytestconfig.rootpath / ".store"),
-            results=_find_results(pytestconfig),
-            device=pytestconfig.getoption("device"),
-            precision=pytestconfig.getoption("precision"),
-            trackers=[name.strip() for name in pytestconfig.getoption("report_to").split(",") if name.strip()],
-            data_dir=choose_data_dir(pytestconfig.getoption("data_dir"), selected.experiment, os.environ),
-        )
-    except HarnessError as error:
+        return open_context(harness_selected, dataclasses.replace(config, data_dir=data_dir))
+    except (HarnessError, MemoryError, ImportError, OSError) as error:
         # No trial can be made, and each would say so again.
-        pytest.exit(f"{type(error).__name__}: {error}", returncode=EXIT_CODE)
+        pytest.exit(_explain(error) or f"{type(error).__name__}: {error}", returncode=COULD_NOT_RUN)
 
 
 @pytest.fixture(scope="session")
-def progress(selected: Selected, pytestconfig: pytest.Config) -> Progress:
+def harness_progress(harness_selected: Selected, pytestconfig: pytest.Config) -> Progress:
     """Progress, written past pytest's capturing."""
-    from harness.pipeline.progress import Progress  # noqa: PLC0415 - only where trials run
+    from harness.experiment.trial import list_trials  # noqa: PLC0415 - only for our own cases
+    from harness.pipeline.progress import Progress  # noqa: PLC0415
 
-    return Progress(_Terminal(pytestconfig), list(list_trials(selected.experiment)))
+    return Progress(_Terminal(pytestconfig), list(list_trials(harness_selected.experiment)))
 
 
 @pytest.fixture
-def keep_record(pytestconfig: pytest.Config) -> Any:
+def harness_keep(pytestconfig: pytest.Config) -> Callable[[Record], None]:
     """Remember a record for the summary at the end."""
-    return pytestconfig.stash[RECORDS].append
+    return pytestconfig.stash[SESSION].records.append
 
 
 @pytest.fixture
-def stored_records(selected: Selected, pytestconfig: pytest.Config) -> list[Record]:
+def harness_stored(harness_selected: Selected, pytestconfig: pytest.Config) -> list[Record]:
     """The stored records of the selected trials, of this session or an earlier one."""
-    from harness.records.record import read_records  # noqa: PLC0415 - see _select
+    from harness.experiment.trial import list_trials  # noqa: PLC0415 - only for our own cases
+    from harness.records.record import read_records  # noqa: PLC0415
 
-    folder = _find_results(pytestconfig) / "records" / selected.experiment.name
-    wanted = set(list_trials(selected.experiment))
+    folder = _read_config(pytestconfig).results / "records" / harness_selected.experiment.name
+    wanted = set(list_trials(harness_selected.experiment))
     found = [record for record in read_records(folder) if record.trial in wanted] if folder.is_dir() else []
-    pytestconfig.stash[STORED] = found
+    pytestconfig.stash[SESSION].stored = found
     return found
 
 
@@ -137,86 +217,159 @@ def stored_records(selected: Selected, pytestconfig: pytest.Config) -> list[Reco
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show our own errors as their message, and remember those that mean that the run could not be made."""
+    """Show our own errors as their message, and tell a missed threshold or claim from a case that could not run."""
     report = yield
     # Other people's tests keep pytest's own way, whatever they raise.
-    if call.excinfo is None or "selected" not in getattr(item, "fixturenames", ()):
+    if call.excinfo is None or not _is_ours(getattr(item, "function", None)):
         return report
-    error = call.excinfo.value
-    if isinstance(error, HarnessError):
-        report.longrepr = f"{type(error).__name__}: {error}"
-    # What nobody foresaw is no missed threshold either.
-    if report.failed and not isinstance(error, ThresholdMissed | AssertionError | pytest.fail.Exception):
-        item.config.stash[FAILURES].append(item.nodeid)
+    error, session = call.excinfo.value, item.config.stash[SESSION]
+    explained = _explain(error)
+    if explained is not None:
+        report.longrepr = explained
+    if report.failed:
+        if isinstance(error, ThresholdMissed | ClaimMissed):
+            session.missed += 1
+        else:
+            session.failures.append(item.nodeid)
     return report
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the tables; end with 2 where the run could not be made."""
-    config = session.config
-    if config.stash[RECORDS] or config.stash[STORED]:
-        from harness.report.experiment import build_report  # noqa: PLC0415 - only where trials ran
-        from harness.report.results_folder import write_tables  # noqa: PLC0415
+    """Write the tables; end with 0, 1 where a threshold or claim is missed, and 2 for all that is no such answer."""
+    ours = session.config.stash[SESSION]
+    if not ours.ours and not ours.failures:
+        return
+    _write_tables(session.config, ours)
+    unclear = session.exitstatus not in {PASSED, MISSED} or (session.exitstatus == MISSED and not ours.missed)
+    if ours.failures or unclear:
+        session.exitstatus = COULD_NOT_RUN
 
+
+class _Guard:
+    """Stands around what other plugins do at the end."""
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
+        """Take an error for what it is: a cache that cannot be written, say, where warnings are made errors."""
         try:
-            records: list[Record] = config.stash[STORED] or config.stash[RECORDS]
-            if config.stash[RECORDS]:
-                config.stash[UNJUDGED] = {records[0].trial.experiment}  # until its tables are written
-                rendered = write_tables(_find_results(config))
-                config.stash[FAILURES] += rendered.problems.values()
-                config.stash[UNJUDGED] = set(rendered.problems)
-            config.stash[REPORT] = build_report(records)
-        except HarnessError as error:
-            if str(error) not in config.stash[FAILURES]:
-                config.stash[FAILURES].append(str(error))
-    if config.stash[FAILURES]:
-        session.exitstatus = EXIT_CODE
+            yield
+        except Exception as error:
+            if not session.config.stash[SESSION].ours:
+                raise
+            print(f"could not run: {type(error).__name__}: {error}", file=sys.stderr)
+            session.exitstatus = COULD_NOT_RUN
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Show what came out, on GitHub also where its readers look."""
-    report: Report | None = config.stash.get(REPORT, None)
-    if report is not None:
-        from harness.report.github import list_commands, publish_summary  # noqa: PLC0415 - only where trials ran
-        from harness.report.terminal import render_terminal  # noqa: PLC0415
+    """Show what came out."""
+    session = config.stash[SESSION]
+    if session.report is not None:
+        from harness.report.terminal import render_terminal  # noqa: PLC0415 - only where trials ran
 
+        report, results = session.report, _read_config(config).results
         terminalreporter.section(report.name)
         terminalreporter.write_line(render_terminal(report))
-        if report.name not in config.stash.get(UNJUDGED, set()):
-            table = _find_results(config) / f"{report.name}.md"
-            terminalreporter.write_line(f"\ntables: {table} and .html beside it")
-        for command in list_commands(report, os.environ):
-            terminalreporter.write_line(command)
-        publish_summary(report, os.environ)
-    for failure in config.stash[FAILURES]:
-        terminalreporter.write_line(f"could not be made: {failure}", red=True)
+        if report.name not in session.unjudged:
+            terminalreporter.write_line(f"\ntables: {results / (report.name + '.md')} and .html beside it")
+    for failure in session.failures:
+        terminalreporter.write_line(f"could not run: {failure}", red=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Have GitHub listen again, and tell it what came out where its readers look."""
+    session = config.stash.get(SESSION, None)
+    if session is None:
+        return
+    if session.token is not None:
+        print(f"::{session.token}::")
+    if session.report is not None:
+        from harness.report.github import list_commands, publish_summary  # noqa: PLC0415 - only where trials ran
+
+        for command in list_commands(session.report, os.environ):
+            print(command)
+        try:
+            publish_summary(session.report, os.environ)
+        except HarnessError as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+
+
+def _is_ours(function: object) -> bool:
+    return getattr(function, "__module__", None) == CASES
+
+
+def _name_case(item: pytest.Item) -> str:
+    return str(getattr(item, "originalname", item.name))
 
 
 def _select(config: pytest.Config) -> Selected:
     """Choose the experiment once per session; a bad one ends it with exit code 2, before anything runs."""
-    if SELECTED not in config.stash:
-        from harness.pipeline.selection import select_experiment  # noqa: PLC0415 - only where trials are wanted
+    session = config.stash[SESSION]
+    if session.selected is None:
+        from harness.pipeline.selection import select_experiment  # noqa: PLC0415 - only for our own cases
 
+        wanted = _read_config(config)
         try:
-            config.stash[SELECTED] = select_experiment(
-                config.getoption("experiment"),
-                config.rootpath / "benchmarks" / "experiments",
-                models=config.getoption("models"),
-                seeds=config.getoption("seeds"),
-            )
+            session.selected = select_experiment(wanted, config.rootpath / "benchmarks" / "experiments")
         except HarnessError as error:
             said = f"{type(error).__name__}: {error}"
             # Every module of cases meets it; the session ends before any of them runs.
-            if said not in config.stash[FAILURES]:
-                config.stash[FAILURES].append(said)
+            if said not in session.failures:
+                session.failures.append(said)
             # Of this error pytest shows the message alone; of pytest.exit() it would show a traceback here.
             raise pytest.Collector.CollectError(said) from error
-    return config.stash[SELECTED]
+    return session.selected
 
 
-def _find_results(config: pytest.Config) -> Path:
-    return Path(config.getoption("results") or config.rootpath / "results")
+def _read_config(config: pytest.Config) -> RunConfig:
+    from harness.pipeline.selection import RunConfig  # noqa: PLC0415 - only for our own cases
+
+    def get(name: str) -> Any:
+        return config.getoption(f"harness_{name}")
+
+    manifest = config.stash[SESSION].manifest
+    return RunConfig(
+        experiment=get("experiment") if manifest is None else str(manifest),
+        models=get("models"),
+        seeds=get("seeds"),
+        device=get("device"),
+        precision=get("precision"),
+        store=Path(get("store") or config.rootpath / ".store"),
+        results=Path(get("results") or config.rootpath / "results"),
+        data_dir=Path(get("data_dir")) if get("data_dir") else None,
+        trackers=tuple(name.strip() for name in get("report_to").split(",") if name.strip()),
+    )
+
+
+def _explain(error: BaseException) -> str | None:
+    """Return what is said of an error that needs no traceback, or None."""
+    from harness.core.text import printable  # noqa: PLC0415 - only for our own cases
+
+    if isinstance(error, HarnessError):
+        return printable(f"{type(error).__name__}: {error}", keep="\n")
+    short = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    if short or (isinstance(error, ImportError) and "failed to map segment" in str(error)):
+        return f"too little memory: {type(error).__name__}: {printable(str(error)) or 'no more could be had'}"
+    return None
+
+
+def _write_tables(config: pytest.Config, session: Session) -> None:
+    if not session.records and not session.stored:
+        return
+    from harness.report.experiment import build_report  # noqa: PLC0415 - only where trials ran
+    from harness.report.results_folder import write_tables  # noqa: PLC0415
+
+    records = session.stored or session.records
+    try:
+        if session.records:
+            session.unjudged = {records[0].trial.experiment}  # until its tables are written
+            rendered = write_tables(_read_config(config).results)
+            session.failures += rendered.problems.values()
+            session.unjudged = set(rendered.problems)
+        session.report = build_report(records)
+    except HarnessError as error:
+        if str(error) not in session.failures:
+            session.failures.append(str(error))
 
 
 class _Terminal(io.TextIOBase):
@@ -241,14 +394,3 @@ class _Terminal(io.TextIOBase):
 
     def isatty(self) -> bool:
         return self._interactive
-
-
-def describe(record: Record) -> dict[str, Any]:
-    """Return what a benchmark's ``extra_info`` should carry of a record."""
-    return {
-        "trial": record.trial.id,
-        "values": dict(record.values),
-        "seconds": {stage: cost.seconds for stage, cost in record.stages.items()},
-        "cached": {stage: cost.cached for stage, cost in record.stages.items()},
-        "device": record.device_name,
-    }

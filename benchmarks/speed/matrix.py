@@ -40,13 +40,13 @@ def measure_matrix(models: Sequence[str], bench: Workbench, *, seeds: int, pairs
     command = [
         "pytest",
         "benchmarks/test_reproduce.py",
-        "--experiment",
-        str(manifest),
-        "--data-dir",
-        str(folder / "data"),
+        f"--harness-experiment={manifest}",
+        f"--harness-data-dir={folder / 'data'}",
+        f"--harness-store={store}",
+        f"--harness-results={results}",
     ]
     # Before the plain script, which takes the longer: what goes wrong here shall do so at once.
-    whole = run_module(*command, "--store", str(store), "--results", str(results), "--benchmark-disable-gc", "-q")
+    whole = run_module(*command, "--benchmark-disable-gc", "-q")
     print(f"matrix: harness: {whole.seconds:.0f} s", flush=True)
     plain: dict[str, list[dict[str, Any]]] = {name: [] for name in models}
     plain_seconds = 0.0

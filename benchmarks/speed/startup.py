@@ -22,7 +22,7 @@ COMMANDS: tuple[tuple[str, float], ...] = (
     ("harness verify results", 0.5),
     ("harness report --help", 0.5),
     ("harness report results --check", 0.5),
-    ("pytest --collect-only -q benchmarks/ --experiment hpo", 1.0),
+    ("pytest --collect-only -q benchmarks/ --harness-experiment hpo", 1.0),
 )
 
 

@@ -9,10 +9,12 @@ import select
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 from harness.cli.data import add_data_commands
 from harness.cli.evidence import add_evidence_commands
+from harness.cli.run import add_run_command, run_experiment
 from harness.cli.sources import add_hub_commands
 from harness.core.text import printable
 from harness.errors import HarnessError
@@ -25,7 +27,13 @@ READER_GONE = 128 + 13
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 well, 1 the answer is no, 2 it could not be done."""
     _accept_any_letter()
-    options = make_parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    place = given.index("--") if "--" in given else len(given)
+    parser = make_parser()
+    options = parser.parse_args(given[:place])
+    options.further = given[place + 1 :]
+    if options.further and options.run is not run_experiment:
+        parser.error(f"only `run` hands options on: {' '.join(options.further)}")
     try:
         code: int = options.run(options)
         if sys.stdout is not None:
@@ -65,8 +73,10 @@ def _show(text: str) -> str:
 def make_parser() -> argparse.ArgumentParser:
     """Describe the commands. What a command needs is imported when it runs, so that help comes at once."""
     parser = argparse.ArgumentParser(prog="harness", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"harness {metadata.version('retrieval-harness')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    add_run_command(commands)
     report = commands.add_parser("report", help="write the tables again from the records")
     report.add_argument("results", type=Path, nargs="?", default=Path("results"), help="default: results")
     report.add_argument("--check", action="store_true", help="write nothing; exit 1 where the tables differ")

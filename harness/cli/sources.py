@@ -79,7 +79,7 @@ def _fetch(options: argparse.Namespace) -> int:
     lock = read_lock(manifest.with_suffix(".lock"), experiment)
     for path in pack_parcel(manifest, experiment, lock, options.to, _make_fetcher(options, manifest, experiment)):
         print(path)
-    print(f"run it with: pytest benchmarks/ --experiment {options.to / manifest.name}")
+    print(f"run it with: harness run {options.to / manifest.name}")
     return PASSED
 
 

@@ -17,7 +17,7 @@ from harness.errors import DataError, HarnessError, ManifestError, RecordError
 from harness.experiment.claims import BASELINE
 from harness.experiment.manifest import Experiment
 from harness.experiment.trial import Trial, list_trials
-from harness.pipeline.selection import Selected, select_experiment
+from harness.pipeline.selection import RunConfig, select_experiment
 from harness.pipeline.store import SOURCES
 from harness.records.record import Record, StageName, read_record
 from harness.records.run import Run, read_run
@@ -278,7 +278,8 @@ def rerun_trial(
     Raises:
         HarnessError: the trial cannot be run.
     """
-    selected = select_experiment(manifest, experiments)
+    config = RunConfig(folder / "store", folder / "results", experiment=manifest)
+    selected = select_experiment(config, experiments)
     chosen = choose_trial(selected.experiment, trial)
     for name in NAMES:
         attempt = Attempt(manifest, experiments, chosen.id, device, precision, data_dir, sources, folder / name)
@@ -310,7 +311,7 @@ def choose_trial(experiment: Experiment, wanted: str | None) -> Trial:
 def run_attempt(attempt: Attempt) -> None:
     """Run the trial once, into a store and a results folder below the attempt's own folder; ends the process."""
     from harness.pipeline.progress import Progress  # noqa: PLC0415
-    from harness.pipeline.run_trial import open_workplace, run_trial  # noqa: PLC0415 - loads torch
+    from harness.pipeline.run_trial import open_context, run_trial  # noqa: PLC0415 - loads torch
 
     # The libraries' progress bars would be written over ours.
     os.environ.setdefault("TQDM_DISABLE", "1")
@@ -319,19 +320,17 @@ def run_attempt(attempt: Attempt) -> None:
         store.mkdir(parents=True)
         if attempt.sources is not None and attempt.sources.is_dir():
             (store / SOURCES).symlink_to(attempt.sources.resolve(), target_is_directory=True)
-        selected: Selected = select_experiment(attempt.manifest, attempt.experiments)
-        trial = choose_trial(selected.experiment, attempt.trial)
-        workplace = open_workplace(
-            selected.experiment,
-            selected.lock,
-            base=selected.base,
+        config = RunConfig(
             store=store,
             results=attempt.folder / "results",
+            experiment=attempt.manifest,
             device=attempt.device,
             precision=attempt.precision,
             data_dir=attempt.data_dir,
         )
-        run_trial(trial, workplace, Progress(sys.stderr, [trial]))
+        selected = select_experiment(config, attempt.experiments)
+        trial = choose_trial(selected.experiment, attempt.trial)
+        run_trial(trial, open_context(selected, config), Progress(sys.stderr, [trial]))
     except (HarnessError, OSError) as error:
         print(f"harness: {type(error).__name__}: {error}", file=sys.stderr)
         raise SystemExit(HarnessError.exit_code) from error

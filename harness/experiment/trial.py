@@ -28,9 +28,9 @@ class Trial(Frozen):
 
     @property
     def id(self) -> str:
-        """The readable name, as in ``bioasq/all-mpnet-base-v2/finetuned/seed=0``."""
+        """The readable name, as in ``bioasq/all-mpnet-base-v2/finetuned/seed0``; pytest's ``-k`` takes no ``=``."""
         parts = [self.experiment, self.model, self.variant]
-        return "/".join(parts if self.seed is None else [*parts, f"seed={self.seed}"])
+        return "/".join(parts if self.seed is None else [*parts, f"seed{self.seed}"])
 
     @property
     def stem(self) -> str:

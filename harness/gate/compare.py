@@ -319,7 +319,7 @@ def _decide(problems: Sequence[str], quality: Sequence[QualityCell], costs: Sequ
 
 
 def _name(key: Key | tuple[str, str, Variant]) -> str:
-    return "/".join(key[:3] if len(key) == 3 or key[3] is None else (*key[:3], f"seed={key[3]}"))  # noqa: PLR2004
+    return "/".join(key[:3] if len(key) == 3 or key[3] is None else (*key[:3], f"seed{key[3]}"))  # noqa: PLR2004
 
 
 def _seed_order(seed: int | None) -> int:

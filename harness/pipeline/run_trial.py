@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from harness.pipeline import stages
 from harness.pipeline.other_rankers import list_parameters, rank_words, take_run
 from harness.pipeline.progress import Progress
 from harness.pipeline.results import make_results, replace_record
+from harness.pipeline.selection import RunConfig, Selected
 from harness.pipeline.store import Output, Store
 from harness.records.environment import Environment, collect_environment
 from harness.records.plan import note_trials
@@ -33,47 +34,30 @@ SECONDS_PER_HOUR = 3600
 
 
 @dataclass(frozen=True)
-class Workplace:
+class RunContext:
     """Where and how trials run: everything a trial needs that its manifest does not say.
 
     Attributes:
         experiment: the experiment, narrowed to the models and seeds wanted.
         lock: the lock of the whole experiment.
         base: the folder of the manifest, where relative folder sources start.
+        config: how the run is wanted.
         store: keeps stage outputs.
-        results: folder that records and runs are written below.
         device: ``cpu`` or ``cuda:0``.
         environment: this machine.
-        precision: of training, where the user insists on one.
-        data_dir: folder to use in place of a folder source's path.
-        trackers: told of training beside TensorBoard, as ``wandb``.
     """
 
     experiment: Experiment
     lock: Lock
     base: Path
+    config: RunConfig
     store: Store
-    results: Path
     device: str
     environment: Environment
-    precision: str | None = None
-    data_dir: Path | None = None
-    trackers: tuple[str, ...] = ()
 
 
-def open_workplace(
-    experiment: Experiment,
-    lock: Lock,
-    *,
-    base: Path,
-    store: Path,
-    results: Path,
-    device: str,
-    precision: str | None = None,
-    data_dir: Path | None = None,
-    trackers: Sequence[str] = (),
-) -> Workplace:
-    """Look at the machine and choose the device (``auto`` takes a GPU where there is one).
+def open_context(selected: Selected, config: RunConfig) -> RunContext:
+    """Look at the machine and choose the device.
 
     What would stop every trial is looked at here, so that it is said once, and before hours of work.
 
@@ -82,65 +66,67 @@ def open_workplace(
             cannot be had or are not those that were locked.
     """
     keep_freed_memory()
-    chosen = pick_device(device)
+    experiment = selected.experiment
+    chosen = pick_device(config.device)
     refuse_not_yet(experiment)
     for recipe in experiment.recipes.values():
-        choose_precision(recipe, chosen, precision)
-    if trackers:
+        choose_precision(recipe, chosen, config.precision)
+    if config.trackers:
         from harness.models.trainer import check_trackers  # noqa: PLC0415 - loads torch, and this alone needs it here
 
-        check_trackers(trackers)
-    environment = collect_environment(Path(__file__).parent).replace(**dataclasses.asdict(describe_arithmetic()))
-    workplace = Workplace(
+        check_trackers(config.trackers)
+    environment = collect_environment(Path(__file__).parent, selected.base).replace(
+        **dataclasses.asdict(describe_arithmetic())
+    )
+    context = RunContext(
         experiment=experiment,
-        lock=lock,
-        base=base,
-        store=Store(store, commit=environment.revision),
-        results=results,
+        lock=selected.lock,
+        base=selected.base,
+        config=config,
+        store=Store(config.store, commit=environment.revision),
         device=chosen,
         environment=environment,
-        precision=precision,
-        data_dir=data_dir,
-        trackers=tuple(trackers),
     )
-    _fetch(workplace, SourceName.of("data", experiment.primary_set.data))
-    note_trials(list_trials(experiment), results)
-    return workplace
+    _fetch(context, SourceName.of("data", experiment.primary_set.data))
+    note_trials(list_trials(experiment), config.results)
+    return context
 
 
-def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
+def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
     """Run one trial and store its record, runs and qrels below the results folder.
 
     Raises:
-        HarnessError: the trial could not be made; what was finished stays in the store.
+        HarnessError: the trial could not run; what was finished stays in the store.
     """
     progress.begin_trial(trial)
-    experiment, device = workplace.experiment, workplace.device
+    experiment, device = context.experiment, context.device
     evaluation, model = experiment.evaluation, experiment.model(trial.model)
     done = _Stages(progress)
-    fetched = {} if model.source is None else {name_source(model): _fetch(workplace, name_source(model))}
+    fetched = {} if model.source is None else {name_source(model): _fetch(context, name_source(model))}
     prepared: dict[str, stages.Prepared] = {}
     for name in _list_data(experiment, trial):
         data_name = SourceName.of("data", name)
-        source = fetched[data_name] = _fetch(workplace, data_name)
+        source = fetched[data_name] = _fetch(context, data_name)
         progress.begin_stage("prepare")
-        prepared[name] = stages.prepare(experiment.data[name], source.resolved, source.folder, store=workplace.store)
+        prepared[name] = stages.prepare(experiment.data[name], source.resolved, source.folder, store=context.store)
         done.note("prepare", prepared[name].output)
     tests = {str(one): _select_test(prepared[one.data], one.part) for one in evaluation.test_sets}
 
     subject = None if model.kind == "bm25" else _Subject.of(fetched[name_source(model)])
     if trial.variant != BASELINE and subject is not None:
-        subject = _train(trial, workplace, subject, prepared, test=tests[evaluation.on[0]], done=done)
+        subject = _train(trial, context, subject, prepared, test=tests[evaluation.on[0]], done=done)
     stage: StageName = "baseline" if trial.variant == BASELINE else "evaluate"
     results: dict[str, Result] = {}
     log: EncodingLog | None = None
     for on, test in tests.items():
         progress.begin_stage(stage)
-        retrieved = _rank(model, subject, on, test, workplace=workplace, stage=stage, progress=progress)
+        retrieved = _rank(model, subject, on, test, context=context, stage=stage, progress=progress)
         done.note(stage, retrieved.output)
         log = log or retrieved.encoding
         pairs = len(prepared[on.partition("/")[0]].data.train)
-        results |= make_results(on, trial, test, retrieved, experiment, results=workplace.results, train_pairs=pairs)
+        results |= make_results(
+            on, trial, test, retrieved, experiment, results=context.config.results, train_pairs=pairs
+        )
 
     record = Record(
         schema_version=2,
@@ -149,8 +135,8 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
         experiment=experiment,
         experiment_digest=experiment.digest,
         device=device,
-        device_name=name_device(device, workplace.environment.cpu),
-        environment=workplace.environment,
+        device_name=name_device(device, context.environment.cpu),
+        environment=context.environment,
         sources={str(name): one.resolved for name, one in sorted(fetched.items())},
         stages=done.costs,
         training=None if subject is None else subject.log,
@@ -160,7 +146,7 @@ def run_trial(trial: Trial, workplace: Workplace, progress: Progress) -> Record:
         evaluations=results,
     )
     record = record.replace(training_cost_usd=_price(record))
-    replace_record(record, workplace.results)
+    replace_record(record, context.config.results)
     progress.end_trial(f"{evaluation.primary} {record.values[evaluation.primary]:.4f}")
     return record
 
@@ -187,12 +173,12 @@ def _rank(
     on: str,
     test: stages.PreparedTest,
     *,
-    workplace: Workplace,
+    context: RunContext,
     stage: StageName,
     progress: Progress,
 ) -> stages.Retrieved:
     """Rank a test set's passages, each kind of model its own way; BM25 has no files."""
-    evaluation, store = workplace.experiment.evaluation, workplace.store
+    evaluation, store = context.experiment.evaluation, context.store
     if subject is None:
         return rank_words(test, evaluation, store=store)
     if model.kind == "run":
@@ -203,7 +189,7 @@ def _rank(
         test,
         evaluation,
         stage=stage,
-        device=workplace.device,
+        device=context.device,
         store=store,
         encoding=make_encoding(model),
         progress=progress.advance_texts,
@@ -237,7 +223,7 @@ def _select_test(prepared: stages.Prepared, part: PartName) -> stages.PreparedTe
 
 def _train(
     trial: Trial,
-    workplace: Workplace,
+    context: RunContext,
     base: _Subject,
     prepared: Mapping[str, stages.Prepared],
     *,
@@ -245,7 +231,7 @@ def _train(
     done: _Stages,
 ) -> _Subject:
     """Train the base by the trial's recipe."""
-    experiment = workplace.experiment
+    experiment = context.experiment
     recipe = experiment.recipes[trial.variant]
     if trial.seed is None:
         raise RecordError(f"{trial.id}: a trained trial needs a seed")
@@ -258,12 +244,12 @@ def _train(
         test=test,
         evaluation=experiment.evaluation,
         seed=trial.seed,
-        device=workplace.device,
-        precision=choose_precision(recipe, workplace.device, workplace.precision),
-        store=workplace.store,
+        device=context.device,
+        precision=choose_precision(recipe, context.device, context.config.precision),
+        store=context.store,
         encoding=make_encoding(experiment.model(trial.model)),
         progress=done.progress.advance_steps,
-        trackers=workplace.trackers,
+        trackers=context.config.trackers,
     )
     done.note("train", trained.output)
     return _Subject(trained.folder, {}, trained.output.entry.digest, trained.log)
@@ -318,9 +304,9 @@ def _add(first: StageCost, other: StageCost) -> StageCost:
     )
 
 
-def _fetch(workplace: Workplace, name: SourceName) -> Fetched:
-    fetcher = Fetcher(base=workplace.base, cache=workplace.store.root / "sources", override=workplace.data_dir)
-    return fetcher.fetch(name, list_sources(workplace.experiment)[name], workplace.lock.sources[name])
+def _fetch(context: RunContext, name: SourceName) -> Fetched:
+    fetcher = Fetcher(base=context.base, cache=context.store.root / "sources", override=context.config.data_dir)
+    return fetcher.fetch(name, list_sources(context.experiment)[name], context.lock.sources[name])
 
 
 def _price(record: Record) -> float | None:

@@ -22,6 +22,33 @@ PUBLISHED = "bioasq"
 
 
 @dataclass(frozen=True)
+class RunConfig:
+    """How a run is wanted, as people type it; paths that are not absolute start at the working directory.
+
+    Attributes:
+        store: keeps stage outputs.
+        results: folder that records, runs and tables are written below.
+        experiment: a name, the path of a manifest, or None to choose by what this machine can do.
+        models: names separated by commas; None for all.
+        seeds: a count (``3``) or a list that has a comma (``0,5`` or ``7,``); None for the manifest's.
+        device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda:0``.
+        precision: of training, against the manifest's.
+        data_dir: folder in place of the manifest's data folder.
+        trackers: told of training beside TensorBoard, as ``wandb``.
+    """
+
+    store: Path
+    results: Path
+    experiment: str | None = None
+    models: str | None = None
+    seeds: str | None = None
+    device: str = "auto"
+    precision: str | None = None
+    data_dir: Path | None = None
+    trackers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Selected:
     """An experiment as the user wants it run, its lock, its manifest's folder, and why it was taken."""
 
@@ -31,25 +58,22 @@ class Selected:
     reason: str
 
 
-def select_experiment(
-    wanted: str | None, folder: Path, *, models: str | None = None, seeds: str | None = None
-) -> Selected:
+def select_experiment(config: RunConfig, folder: Path) -> Selected:
     """Find the experiment, read it with its lock, and keep the models and seeds asked for.
 
     Args:
-        wanted: a name, the path of a manifest, or None to choose by what this machine can do.
+        config: what is asked for.
         folder: where manifests are found by name.
-        models: names separated by commas.
-        seeds: a count (``3``) or a list that has a comma (``0,5`` or ``7,``).
 
     Raises:
         ManifestError: no such experiment, model or seeds.
         LockError: the lock is missing or belongs to another manifest.
     """
-    name, reason = (wanted, "as asked") if wanted else choose_experiment()
+    name, reason = (config.experiment, "as asked") if config.experiment else choose_experiment()
     path = find_manifest(name, folder)
     whole = read_experiment(path)
     lock = read_lock(path.with_suffix(".lock"), whole)
+    models, seeds = config.models, config.seeds
     experiment = narrow(
         whole,
         models=None if models is None else [model.strip() for model in models.split(",") if model.strip()],
@@ -68,12 +92,12 @@ def choose_experiment() -> tuple[str, str]:
 
 
 def find_manifest(name: str, folder: Path) -> Path:
-    """Return the manifest of that name in the folder, or the path that was given.
+    """Return the manifest of that name in the folder or in the working directory, or the path that was given.
 
     Raises:
         ManifestError: there is none; lists those there are.
     """
-    for path in (folder / f"{name}.toml", Path(name)):
+    for path in (folder / f"{name}.toml", Path(f"{name}.toml"), Path(name)):
         # Any other ending is refused, so that a manifest's lock can never be the manifest itself.
         if path.is_file() and path.suffix == ".toml":
             return path

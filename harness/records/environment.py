@@ -60,6 +60,9 @@ class Environment(Frozen):
     # had neither.
     cpu_model: str | None = None
     cpu_features: tuple[str, ...] = ()
+    # Of the repository that the manifest lies in.
+    manifest_commit: str | None = None
+    manifest_dirty: bool | None = None
     # What decides the order of sums: torch's threads and vector instructions. Earlier records had neither.
     threads: Natural | None = None
     cpu_capability: str | None = None
@@ -86,18 +89,17 @@ class Environment(Frozen):
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:12]
 
 
-def collect_environment(repository: Path) -> Environment:
-    """Describe this machine and the git checkout that ``repository`` is a folder of.
+def collect_environment(harness: Path, manifests: Path | None = None) -> Environment:
+    """Describe this machine and the git checkouts that the harness and a manifest lie in.
 
-    Host and user names are left out. Commit and dirty flag are None where the folder is not tracked by git.
+    Host and user names are left out. Commits and dirty flags are None where a folder is not tracked by git.
+
+    Args:
+        harness: a folder of the harness's own.
+        manifests: the manifest's folder.
     """
-    git = ("git", "-C", str(repository))
-    # An installed copy may lie inside a checkout of something else, whose commit says nothing of it.
-    tracked = _ask(*git, "ls-files", "--error-unmatch", "--", ".") is not None
-    commit = _ask(*git, "rev-parse", "HEAD") if tracked else None
-    # Results are what a run writes, so they do not make the code that wrote them dirty; manifests do.
-    paths = ("--", ":(top)", ":(top,exclude)results")
-    status = _ask(*git, "status", "--porcelain", *paths) if tracked else None
+    commit, dirty = _find_commit(harness)
+    manifest_commit, manifest_dirty = _find_commit(manifests) if manifests is not None else (None, None)
     return Environment(
         os=f"{platform.system()} {platform.release()}",
         architecture=platform.machine(),
@@ -109,10 +111,23 @@ def collect_environment(repository: Path) -> Environment:
         packages=list_packages(),
         harness_version=importlib.metadata.version("retrieval-harness"),
         commit=commit,
-        dirty=None if status is None else bool(status),
+        dirty=dirty,
         cpu_model=_read_cpu_model(),
         cpu_features=_list_cpu_features(),
+        manifest_commit=manifest_commit,
+        manifest_dirty=manifest_dirty,
     )
+
+
+def _find_commit(folder: Path) -> tuple[str | None, bool | None]:
+    """Return the commit of the checkout that a folder is tracked in, and whether it has other changes than results."""
+    git = ("git", "-C", str(folder))
+    # An installed copy may lie inside a checkout of something else, whose commit says nothing of it.
+    if _ask(*git, "ls-files", "--error-unmatch", "--", ".") is None:
+        return None, None
+    # Results are what a run writes, so they do not make the code that wrote them dirty; manifests do.
+    status = _ask(*git, "status", "--porcelain", "--", ":(top)", ":(top,exclude)results")
+    return _ask(*git, "rev-parse", "HEAD"), None if status is None else bool(status)
 
 
 def count_cpus() -> int:

@@ -74,7 +74,7 @@ class Shelf:
         expected: Sequence[int | None] = [None] if variant == BASELINE else self.experiment.seeds
         found = self._records.get((model, variant), {})
         stem = f"{self.experiment.name}/{model}/{variant}"
-        return tuple(stem if seed is None else f"{stem}/seed={seed}" for seed in expected if seed not in found)
+        return tuple(stem if seed is None else f"{stem}/seed{seed}" for seed in expected if seed not in found)
 
 
 def list_values(records: Sequence[Record], measure: str) -> tuple[float, ...]:

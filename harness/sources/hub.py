@@ -17,7 +17,7 @@ Kind = Literal["dataset", "model"]
 
 CHECK_SECONDS = 5
 WITHOUT_HUB = (
-    "; without the hub: --experiment hpo needs none, bioasq-rebuilt only its data folder, and `harness fetch` on a "
+    "; without the hub: experiment hpo needs none, bioasq-rebuilt only its data folder, and `harness fetch` on a "
     "machine that reaches the hub makes a folder to run from"
 )
 

@@ -18,7 +18,7 @@ NOTEBOOK = "notebook, July 2024, unrounded output"
 
 def run_claims(experiment: str, results: Path, *options: str) -> Ended:
     log = results / "log.txt"
-    return pytest_child.run_claims(log, "--experiment", experiment, "--results", str(results), *options)
+    return pytest_child.run_claims(log, "--harness-experiment", experiment, "--harness-results", str(results), *options)
 
 
 def write_published(results: Path, experiment: Experiment, *, shift: float = 0.0, jitter: float = 0.0005) -> None:
@@ -71,13 +71,13 @@ def test_a_missing_seed_fails_and_is_named(tmp_path: Path) -> None:
     write_published(tmp_path, read_manifest("bioasq"))
     (tmp_path / "records" / "bioasq" / "all-mpnet-base-v2.finetuned.seed=3.json").unlink()
     result = run_claims("bioasq", tmp_path)
-    assert result.code == 1, result.said
-    assert "bioasq/all-mpnet-base-v2/finetuned/seed=3: there is no record of this trial" in result.said
+    assert result.code == 2, result.said
+    assert "bioasq/all-mpnet-base-v2/finetuned/seed3: there is no record of this trial" in result.said
 
 
 def test_no_records_at_all_fail_every_case(tmp_path: Path) -> None:
     result = run_claims("bioasq", tmp_path)
-    assert result.code == 1, result.said
+    assert result.code == 2, result.said
     assert "3 failed" in result.said
     assert "skipped" not in result.said
 
@@ -95,4 +95,4 @@ def test_data_that_cannot_be_compared_are_held_to_their_own_threshold_only(tmp_p
 def test_an_experiment_without_claims_still_needs_its_records(tmp_path: Path) -> None:
     make_results(tmp_path, read_manifest("hpo"), model="all-MiniLM-L6-v2")
     assert run_claims("hpo", tmp_path).code == 0
-    assert run_claims("hpo", tmp_path, "--seeds", "4").code == 1
+    assert run_claims("hpo", tmp_path, "--harness-seeds", "4").code == 2

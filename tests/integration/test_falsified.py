@@ -120,7 +120,7 @@ def drop_seed(evidence: Path) -> None:
 def test_a_deleted_seed_is_found_by_the_manifests_list(evidence: Path) -> None:
     drop_seed(evidence)
     problems = "\n".join(check(evidence).problems)
-    assert "hpo/all-MiniLM-L6-v2/finetuned/seed=1: there is no record of this trial, which the manifest" in problems
+    assert "hpo/all-MiniLM-L6-v2/finetuned/seed1: there is no record of this trial, which the manifest" in problems
 
 
 def test_a_seed_deleted_from_the_records_lists_too_is_found(evidence: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_seed_deleted_from_the_records_lists_too_is_found(evidence: Path) -> N
         record = read_record(find(evidence, f"records/hpo/*{name}.json"))
         write_record(record.replace(experiment_digest=record.experiment.digest), evidence / "results")
     problems = "\n".join(check(evidence).problems)
-    assert "seed=1: there is no record of this trial, which the manifest" in problems
+    assert "seed1: there is no record of this trial, which the manifest" in problems
 
 
 def test_a_seeds_file_copied_over_anothers_is_found(evidence: Path) -> None:
@@ -148,8 +148,8 @@ def test_a_seeds_file_copied_over_anothers_is_found(evidence: Path) -> None:
     }
     find(evidence, "records/hpo/*seed=1.json").write_text(json.dumps(record), encoding="utf-8")
     problems = "\n".join(check(evidence).problems)
-    assert re.search(r"seed=1: has the weights of .*seed=0", problems)
-    assert re.search(r"seed=1: has the run of .*seed=0", problems)
+    assert re.search(r"seed1: has the weights of .*seed0", problems)
+    assert re.search(r"seed1: has the run of .*seed0", problems)
 
 
 @pytest.mark.parametrize(
@@ -284,15 +284,15 @@ def test_a_seed_that_was_to_be_run_and_has_no_record_is_found(evidence: Path) ->
     line = path.read_text(encoding="utf-8").splitlines()[-1]
     with path.open("a", encoding="utf-8") as stream:
         stream.write(line.replace('"seed":2', '"seed":17') + "\n")
-    assert re.search(r"finetuned/seed=17: was to be run, .* and has no record", "\n".join(check(evidence).problems))
+    assert re.search(r"finetuned/seed17: was to be run, .* and has no record", "\n".join(check(evidence).problems))
 
 
 def test_a_record_that_was_not_to_be_run_or_is_older_than_the_list_is_found(evidence: Path) -> None:
     path = plan_all(evidence)
     edit_record(evidence, lambda record: record.__setitem__("created", "2026-01-01T00:00:00+00:00"))
-    assert re.search(r"seed=1: the record is of 2026-01-01", "\n".join(check(evidence).problems))
+    assert re.search(r"seed1: the record is of 2026-01-01", "\n".join(check(evidence).problems))
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
-    assert re.search(r"seed=2: is not in the list of trials that were to be run", "\n".join(check(evidence).problems))
+    assert re.search(r"seed2: is not in the list of trials that were to be run", "\n".join(check(evidence).problems))
 
 
 def test_a_list_written_afterwards_is_said_to_be(evidence: Path) -> None:

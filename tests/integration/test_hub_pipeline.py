@@ -98,8 +98,12 @@ def run(command: Sequence[str], environment: dict[str, str]) -> subprocess.Compl
 
 def list_options(folder: Path, manifest: Path, name: str, *, models: str = "", seeds: str = "3") -> list[str]:
     """List pytest's options for a run with a store and results of its own."""
-    places = {"--experiment": manifest, "--store": folder / f"store-{name}", "--results": folder / name}
-    options = {**places, "--seeds": seeds, **({"--models": models} if models else {})}
+    places = {
+        "--harness-experiment": manifest,
+        "--harness-store": folder / f"store-{name}",
+        "--harness-results": folder / name,
+    }
+    options = {**places, "--harness-seeds": seeds, **({"--harness-models": models} if models else {})}
     # A fork of a process that has imported much finds modules that pytest would have rewritten.
     quiet = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
     return ["benchmarks/test_reproduce.py", *quiet, *(str(part) for option in options.items() for part in option)]
@@ -209,7 +213,7 @@ def test_offline_and_from_a_parcel_the_same_values_come_without_any_network(worl
     expected = {record.trial.id: (record.values, record.sources, record.run.sha256) for record in world.read()}
     for name in ("offline", "parcelled"):
         found = {record.trial.id: (record.values, record.sources, record.run.sha256) for record in world.read(name)}
-        assert set(found) == {"bioasq/all-mpnet-base-v2/baseline", "bioasq/all-mpnet-base-v2/finetuned/seed=1"}
+        assert set(found) == {"bioasq/all-mpnet-base-v2/baseline", "bioasq/all-mpnet-base-v2/finetuned/seed1"}
         assert found == {trial: expected[trial] for trial in found}
     assert not (world.folder / "nothing").exists()
 

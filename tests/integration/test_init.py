@@ -35,8 +35,8 @@ def folder(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def test_a_folder_of_rows_gets_a_manifest_that_runs_unchanged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from harness.experiment.trial import list_trials
     from harness.pipeline.progress import Progress
-    from harness.pipeline.run_trial import open_workplace, run_trial
-    from harness.pipeline.selection import select_experiment
+    from harness.pipeline.run_trial import open_context, run_trial
+    from harness.pipeline.selection import RunConfig, select_experiment
 
     assert main(["init", "rows", "--id", "id", "--model", "tiny-model"]) == 0
     said = capsys.readouterr().out.splitlines()
@@ -48,13 +48,12 @@ def test_a_folder_of_rows_gets_a_manifest_that_runs_unchanged(folder: Path, caps
         "  BM25 is evaluated beside it",
         "wrote rows.toml and rows.lock; next: harness run rows.toml",
     ]
-    selected = select_experiment("rows.toml", folder)
-    workplace = open_workplace(
-        selected.experiment, selected.lock, base=folder, store=Path(".store"), results=folder / "results", device="cpu"
-    )
+    config = RunConfig(Path(".store"), folder / "results", experiment="rows.toml", device="cpu")
+    selected = select_experiment(config, folder)
+    context = open_context(selected, config)
     trials = list(list_trials(selected.experiment))
     for trial in trials:
-        run_trial(trial, workplace, Progress(io.StringIO(), trials))
+        run_trial(trial, context, Progress(io.StringIO(), trials))
     stems = [record.trial.stem for record in read_records(folder / "results" / "records" / "rows")]
     assert stems == ["bm25.baseline", "tiny-model.baseline", *(f"tiny-model.plain.seed={seed}" for seed in range(3))]
 

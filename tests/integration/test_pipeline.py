@@ -58,8 +58,12 @@ class Workshop:
 
     def spell(self, results: str, manifest: Path) -> list[str]:
         """Return the options that every run has."""
-        places = {"--experiment": manifest, "--store": self.store, "--results": self.folder / results}
-        return [*(f"{name}={place}" for name, place in places.items()), "--device=cpu"]
+        places = {
+            "--harness-experiment": manifest,
+            "--harness-store": self.store,
+            "--harness-results": self.folder / results,
+        }
+        return [*(f"{name}={place}" for name, place in places.items()), "--harness-device=cpu"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,7 +110,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Workshop:
 @pytest.fixture(scope="module")
 def first(shared: Workshop) -> Ended:
     """The first run of all trials of one model."""
-    options = ("--models=small", "--seeds=2", "--precision=fp32", f"--benchmark-json={shared.folder / 'first.json'}")
+    options = (
+        "--harness-models=small",
+        "--harness-seeds=2",
+        "--harness-precision=fp32",
+        f"--benchmark-json={shared.folder / 'first.json'}",
+    )
     return shared.run("first", shared.make_manifest(), *options)
 
 
@@ -114,7 +123,7 @@ def first(shared: Workshop) -> Ended:
 def second(shared: Workshop, first: Ended) -> Ended:
     """The same trials again, of a manifest that asks for more than they can give."""
     assert first.code == 0
-    options = ("--models=small", f"--benchmark-json={shared.folder / 'second.json'}")
+    options = ("--harness-models=small", f"--benchmark-json={shared.folder / 'second.json'}")
     return shared.run("second", shared.make_manifest("strict", above="0.99999"), *options)
 
 
@@ -142,8 +151,8 @@ def test_the_first_lines_say_which_experiment_was_taken_and_why(first: Ended) ->
 def test_progress_says_which_trial_of_how_many_and_which_stage(first: Ended) -> None:
     for text in (
         "[1/3] tiny/small/baseline baseline ...",
-        "[2/3] tiny/small/finetuned/seed=0 train ...",
-        "[3/3] tiny/small/finetuned/seed=1 evaluate ...",
+        "[2/3] tiny/small/finetuned/seed0 train ...",
+        "[3/3] tiny/small/finetuned/seed1 evaluate ...",
         "; all trials done in about",
     ):
         assert text in first.said
@@ -206,8 +215,8 @@ def test_a_missed_threshold_ends_with_1_and_names_value_bound_and_trial(shared: 
     assert second.code == 1, second.said
     _, record, _ = read_trials(shared, "second")
     value = f"{record.values['mrr@10']:.4f}"
-    assert f"tiny/small/finetuned/seed=0: mrr@10 is {value}, must be above 0.99999" in second.said
-    assert "could not be made" not in second.said
+    assert f"tiny/small/finetuned/seed0: mrr@10 is {value}, must be above 0.99999" in second.said
+    assert "could not run" not in second.said
 
 
 def test_what_was_done_once_is_not_done_again(shared: Workshop, second: Ended) -> None:
@@ -230,9 +239,11 @@ def test_a_broken_record_of_another_experiment_is_named_and_these_tables_are_wri
     broken = shared.folder / "neighbour" / "records" / "other" / "x.json"
     broken.parent.mkdir(parents=True)
     broken.write_text("{", encoding="utf-8")
-    ended = shared.run("neighbour", shared.folder / "manifest" / "tiny.toml", "--models=small", "--precision=fp32")
+    ended = shared.run(
+        "neighbour", shared.folder / "manifest" / "tiny.toml", "--harness-models=small", "--harness-precision=fp32"
+    )
     assert ended.code == 2, ended.said
-    assert f"could not be made: {broken}" in ended.said
+    assert f"could not run: {broken}" in ended.said
     table = shared.folder / "neighbour" / "tiny.md"
     assert f"tables: {table}" in ended.said
     assert "In short" in table.read_text(encoding="utf-8")
@@ -242,9 +253,9 @@ def test_records_of_an_edited_recipe_are_outdated_and_no_old_table_is_named(shar
     assert first.code == 0
     shutil.copytree(shared.folder / "first", shared.folder / "edited")
     manifest = shared.make_manifest("longer", num_train_epochs="2")
-    ended = shared.run("edited", manifest, "--models=small", "--seeds=0,", "--precision=fp32")
+    ended = shared.run("edited", manifest, "--harness-models=small", "--harness-seeds=0,", "--harness-precision=fp32")
     assert ended.code == 2, ended.said
-    assert "tiny/small/finetuned/seed=1: recorded under another recipe" in ended.said
+    assert "tiny/small/finetuned/seed1: recorded under another recipe" in ended.said
     assert "seed=0: recorded under" not in ended.said
     assert "tables:" not in ended.said
     assert "could not be judged" in (shared.folder / "edited" / "tiny.md").read_text(encoding="utf-8")
@@ -256,8 +267,8 @@ def test_data_from_a_folder_named_on_the_command_line_are_the_same_data(shared: 
     moved = shared.folder / "elsewhere"
     (shared.folder / "data").rename(moved)
     try:
-        without = shared.run("without", manifest, "--models=other")
-        given = shared.run("given", manifest, "--models=other", f"--data-dir={moved}")
+        without = shared.run("without", manifest, "--harness-models=other")
+        given = shared.run("given", manifest, "--harness-models=other", f"--harness-data-dir={moved}")
     finally:
         moved.rename(shared.folder / "data")
     assert without.code == 2
@@ -270,15 +281,18 @@ def test_data_from_a_folder_named_on_the_command_line_are_the_same_data(shared: 
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--models=small,none", "ManifestError: tiny: no model 'none'; its models are: small, other"),
-        ("--models=small,small", "ManifestError: tiny: models must be one or more different ones of small, other"),
-        ("--seeds=0", "ManifestError: seeds are '0', a count; expected 1 to 1000"),
-        ("--seeds=3,3", "ManifestError: tiny: seeds must be one or more different numbers"),
-        ("--device=tpu9", "device is 'tpu9'"),
-        ("--precision=fp16", "precision fp16 needs a GPU"),
-        ("--precision=int8", "precision is 'int8', expected fp16, bf16 or fp32"),
-        ("--report-to=nobody", "tracker 'nobody': not known or not installed; here are: "),
-        ("--data-dir=nowhere", "nowhere: no such data folder; name one with --data-dir"),
+        ("--harness-models=small,none", "ManifestError: tiny: no model 'none'; its models are: small, other"),
+        (
+            "--harness-models=small,small",
+            "ManifestError: tiny: models must be one or more different ones of small, other",
+        ),
+        ("--harness-seeds=0", "ManifestError: seeds are '0', a count; expected 1 to 1000"),
+        ("--harness-seeds=3,3", "ManifestError: tiny: seeds must be one or more different numbers"),
+        ("--harness-device=tpu9", "device is 'tpu9'"),
+        ("--harness-precision=fp16", "precision fp16 needs a GPU"),
+        ("--harness-precision=int8", "precision is 'int8', expected fp16, bf16 or fp32"),
+        ("--harness-report-to=nobody", "tracker 'nobody': not known or not installed; here are: "),
+        ("--harness-data-dir=nowhere", "nowhere: no such data folder; name one with --data-dir"),
     ],
 )
 def test_options_that_cannot_be_meant_end_with_2(shared: Workshop, first: Ended, option: str, said: str) -> None:
@@ -318,10 +332,10 @@ def test_a_file_with_another_hash_ends_with_2_and_leaves_no_record(workshop: Wor
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    ended = workshop.run("results", path, "--models=other")
+    ended = workshop.run("results", path, "--harness-models=other")
     assert ended.code == 2, ended.said
     assert f"model.safetensors: SHA-256 is {hash_file(weights)}, the lock says" in ended.said
-    assert "could not be made: " in ended.said
+    assert "could not run: " in ended.said
     assert not (workshop.folder / "results" / "records").exists()
 
 
@@ -330,7 +344,7 @@ def test_broken_json_ends_with_2_and_names_file_and_line(workshop: Workshop) -> 
     lines = broken.read_text(encoding="utf-8").splitlines()
     lines[6] = lines[6][:-1]
     broken.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    ended = workshop.run("results", workshop.make_manifest(), "--models=other")
+    ended = workshop.run("results", workshop.make_manifest(), "--harness-models=other")
     assert ended.code == 2, ended.said
     assert f"DataError: {broken}:7: broken JSON at column" in ended.said
 
@@ -339,7 +353,7 @@ def test_a_loss_that_is_no_number_ends_with_2_names_step_and_batch_and_keeps_wha
     workshop: Workshop,
 ) -> None:
     path = workshop.make_manifest(learning_rate="1e12", warmup_ratio="0.0")
-    ended = workshop.run("results", path, "--models=small", "--seeds=1")
+    ended = workshop.run("results", path, "--harness-models=small", "--harness-seeds=1")
     assert ended.code == 2, ended.said
     assert "TrainingError: step 2: the loss is nan; the batch begins with " in ended.said
     (record,) = read_records(workshop.folder / "results" / "records" / "tiny")
@@ -350,9 +364,9 @@ def test_a_loss_that_is_no_number_ends_with_2_names_step_and_batch_and_keeps_wha
 def test_an_interrupt_keeps_the_records_of_finished_trials(workshop: Workshop) -> None:
     path = workshop.make_manifest(num_train_epochs="400")
     log = workshop.folder / "results.log"
-    child = start_benchmarks(log, *workshop.spell("results", path), "--models=small")
+    child = start_benchmarks(log, *workshop.spell("results", path), "--harness-models=small")
     deadline = time.monotonic() + 200
-    while "seed=0 train ..." not in (log.read_text(encoding="utf-8") if log.exists() else ""):
+    while "seed0 train ..." not in (log.read_text(encoding="utf-8") if log.exists() else ""):
         assert child.is_alive(), log.read_text(encoding="utf-8")
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -371,5 +385,5 @@ def test_a_hub_that_cannot_be_reached_ends_with_2_and_the_ways_without_it(unreac
     (line,) = [line for line in said.splitlines() if line.startswith("harness: ")]
     assert line.startswith("harness: SourceError: hub user/data @ aaaaaaaaaaaa: the hub cannot be reached (")
     assert said.count("Retrying in") >= 3
-    assert "--experiment hpo" in line
+    assert "experiment hpo needs none" in line
     assert "bioasq-rebuilt" in line

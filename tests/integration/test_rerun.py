@@ -61,7 +61,7 @@ def test_same_trial_in_other_stores_is_bit_identical_by_its_records(place: Place
 
 def test_trial_is_chosen_by_its_id_or_is_the_first_that_is_trained(place: Place) -> None:
     experiment = read_experiment(place.manifest)
-    assert choose_trial(experiment, None).id == "tiny/small/finetuned/seed=0"
+    assert choose_trial(experiment, None).id == "tiny/small/finetuned/seed0"
     assert choose_trial(experiment, "tiny/small/baseline").variant == "baseline"
     with pytest.raises(ManifestError, match="no trial 'tiny/other'; the trials are: tiny/small/baseline, "):
         choose_trial(experiment, "tiny/other")

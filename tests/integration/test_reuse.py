@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -37,16 +38,15 @@ def run(place: Place, change: Callable[[Experiment], Experiment] = lambda experi
     """Run the baseline and one seed of the experiment, changed, in this process."""
     from harness.experiment.trial import list_trials
     from harness.pipeline.progress import Progress
-    from harness.pipeline.run_trial import open_workplace, run_trial
-    from harness.pipeline.selection import select_experiment
+    from harness.pipeline.run_trial import open_context, run_trial
+    from harness.pipeline.selection import RunConfig, select_experiment
 
-    selected = select_experiment(str(place.manifest), place.manifest.parent)
+    config = RunConfig(place.store, place.results, experiment=str(place.manifest), device="cpu")
+    selected = select_experiment(config, place.manifest.parent)
     experiment = change(selected.experiment.replace(seeds=(0,)))
-    workplace = open_workplace(
-        experiment, selected.lock, base=selected.base, store=place.store, results=place.results, device="cpu"
-    )
+    context = open_context(dataclasses.replace(selected, experiment=experiment), config)
     trials = list(list_trials(experiment))
-    return [run_trial(trial, workplace, Progress(io.StringIO(), trials)) for trial in trials]
+    return [run_trial(trial, context, Progress(io.StringIO(), trials)) for trial in trials]
 
 
 def list_made(records: list[Record]) -> set[str]:

@@ -86,21 +86,15 @@ def write_lists(folder: Path) -> None:
 def run_all(folder: Path) -> None:
     from harness.experiment.trial import list_trials
     from harness.pipeline.progress import Progress
-    from harness.pipeline.run_trial import open_workplace, run_trial
-    from harness.pipeline.selection import select_experiment
+    from harness.pipeline.run_trial import open_context, run_trial
+    from harness.pipeline.selection import RunConfig, select_experiment
 
-    selected = select_experiment(str(folder / "tiny.toml"), folder)
-    workplace = open_workplace(
-        selected.experiment,
-        selected.lock,
-        base=folder,
-        store=folder / "store",
-        results=folder / "results",
-        device="cpu",
-    )
+    config = RunConfig(folder / "store", folder / "results", experiment=str(folder / "tiny.toml"), device="cpu")
+    selected = select_experiment(config, folder)
+    context = open_context(selected, config)
     trials = list(list_trials(selected.experiment))
     for trial in trials:
-        run_trial(trial, workplace, Progress(io.StringIO(), trials))
+        run_trial(trial, context, Progress(io.StringIO(), trials))
 
 
 def read(folder: Path, stem: str) -> Record:

@@ -68,8 +68,8 @@ def run_trials(place: Place, kill: Kill | None) -> None:
     from harness.errors import HarnessError
     from harness.experiment.trial import list_trials
     from harness.pipeline.progress import Progress
-    from harness.pipeline.run_trial import open_workplace, run_trial
-    from harness.pipeline.selection import select_experiment
+    from harness.pipeline.run_trial import open_context, run_trial
+    from harness.pipeline.selection import RunConfig, select_experiment
 
     class Watched(Progress):
         def begin_stage(self, stage: str) -> None:
@@ -82,19 +82,13 @@ def run_trials(place: Place, kill: Kill | None) -> None:
             if kill is not None and self._stage == kill.stage:
                 die()
 
-    selected = select_experiment(str(place.manifest), place.manifest.parent)
+    config = RunConfig(place.store, place.results, experiment=str(place.manifest), device="cpu")
+    selected = select_experiment(config, place.manifest.parent)
     trials = [trial for trial in list_trials(selected.experiment) if trial.stem in TRIALS]
     try:
-        workplace = open_workplace(
-            selected.experiment,
-            selected.lock,
-            base=selected.base,
-            store=place.store,
-            results=place.results,
-            device="cpu",
-        )
+        context = open_context(selected, config)
         for trial in trials:
-            run_trial(trial, workplace, Watched(io.StringIO(), trials))
+            run_trial(trial, context, Watched(io.StringIO(), trials))
     except HarnessError as error:
         error_file(place).write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
         raise SystemExit(error.exit_code) from error

@@ -13,8 +13,8 @@ from tests.support.manifests import parse
 def test_trials_are_each_models_baseline_and_a_seed_each_where_it_is_trained() -> None:
     assert [trial.id for trial in list_trials(parse())] == [
         "tiny/small/baseline",
-        "tiny/small/finetuned/seed=0",
-        "tiny/small/finetuned/seed=1",
+        "tiny/small/finetuned/seed0",
+        "tiny/small/finetuned/seed1",
         "tiny/other/baseline",
     ]
 
@@ -38,7 +38,7 @@ def test_narrowing_keeps_models_in_the_order_asked_for_and_takes_the_seeds() -> 
     assert [trial.id for trial in list_trials(narrowed)] == [
         "tiny/other/baseline",
         "tiny/small/baseline",
-        "tiny/small/finetuned/seed=7",
+        "tiny/small/finetuned/seed7",
     ]
 
 

@@ -224,7 +224,7 @@ def test_a_missing_trial_or_seed_is_named_and_cannot_be_compared(experiment: Exp
     assert (report.outcome, report.outcome.exit_code) == (GateOutcome.NOT_COMPARABLE, 2)
     assert report.problems == (
         "candidate: bioasq/all-mpnet-base-v2/baseline: missing",
-        "candidate: bioasq/all-mpnet-base-v2/finetuned/seed=2: missing",
+        "candidate: bioasq/all-mpnet-base-v2/finetuned/seed2: missing",
     )
 
 
@@ -234,7 +234,7 @@ def test_the_policy_may_ask_for_fewer_seeds_or_for_others(experiment: Experiment
     assert compare(reference, reference[:2], one).outcome is GateOutcome.PASS
     seven = Policy(quality=Quality(seeds=(7,)))
     report = compare(reference, reference, seven)
-    assert report.problems == ("candidate: bioasq/all-mpnet-base-v2/finetuned/seed=7: missing",)
+    assert report.problems == ("candidate: bioasq/all-mpnet-base-v2/finetuned/seed7: missing",)
 
 
 def test_an_empty_reference_or_candidate_cannot_be_compared(experiment: Experiment) -> None:

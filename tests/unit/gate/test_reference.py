@@ -102,8 +102,8 @@ def test_what_comes_goes_and_changes_is_told(tmp_path: Path, experiment: Experim
     extra = make_record({MEASURE: spread(0.72)}, experiment=experiment, seed=7)
     write_record(extra, other.parents[1])
     (plan,) = plan_acceptance(other, reference)
-    assert [trial.id for trial in plan.added] == [f"bioasq/{MODEL}/finetuned/seed=7"]
-    assert [trial.id for trial in plan.removed] == [f"bioasq/{MODEL}/finetuned/seed=2"]
+    assert [trial.id for trial in plan.added] == [f"bioasq/{MODEL}/finetuned/seed7"]
+    assert [trial.id for trial in plan.removed] == [f"bioasq/{MODEL}/finetuned/seed2"]
     assert plan.gate.outcome is GateOutcome.NOT_COMPARABLE  # seed 2 is missing
     text = render_terminal(build_acceptance_report(plan), width=200)
     for part in ("4 trials now, 4 then", "Added: ", "Removed: ", "0.9033 ± 0.0058", "0.7100 ± 0.0100", "-0.1933"):

@@ -115,7 +115,7 @@ def test_every_problem_is_named_however_many(experiment: Experiment) -> None:
     for text in (render_terminal(shown), render_comment(shown).replace("\\", ""), render_junit(shown)):
         for number in range(40):
             assert f"broken-{number}.json" in text
-        assert f"bioasq/{MODEL}/finetuned/seed=2: missing" in " ".join(text.split())
+        assert f"bioasq/{MODEL}/finetuned/seed2: missing" in " ".join(text.split())
     errors = [line for line in render_annotations(shown.findings) if line.startswith("::error")]
     assert len(errors) == MOST_ANNOTATIONS
 

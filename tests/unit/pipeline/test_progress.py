@@ -68,9 +68,9 @@ def test_the_place_among_all_trials_stage_step_loss_and_time_left_are_told(clock
     progress.advance_steps(3, 63, 0.5, 125.0)
     progress.end_stage(20.0, cached=False)
     assert screen.text.splitlines() == [
-        "[2/4] e/m/finetuned/seed=0 train ...",
-        "[2/4] e/m/finetuned/seed=0 train: step 3/63, loss 0.5000, 2 min 5 s left",
-        "[2/4] e/m/finetuned/seed=0 train: 20 s",
+        "[2/4] e/m/finetuned/seed0 train ...",
+        "[2/4] e/m/finetuned/seed0 train: step 3/63, loss 0.5000, 2 min 5 s left",
+        "[2/4] e/m/finetuned/seed0 train: 20 s",
     ]
 
 
@@ -145,7 +145,7 @@ def test_the_time_left_is_told_once_each_kind_of_trial_has_been_seen(clock: Cloc
     run_trial(progress, clock, 2, 120.0)
     assert screen.text.endswith("; all trials done in about 1 min 30 s\n")
     run_trial(progress, clock, 3, 60.0)
-    assert screen.text.endswith("[4/4] e/m/finetuned/seed=2 mrr@10 0.8000\n")
+    assert screen.text.endswith("[4/4] e/m/finetuned/seed2 mrr@10 0.8000\n")
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,21 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.errors import LockError, ManifestError
 from harness.experiment.lock import Lock, LockedSource, digest_sources, format_lock, list_sources
 from harness.pipeline import selection
-from harness.pipeline.selection import choose_data_dir, choose_experiment, find_manifest, parse_seeds, select_experiment
+from harness.pipeline.selection import (
+    RunConfig,
+    choose_data_dir,
+    choose_experiment,
+    find_manifest,
+    parse_seeds,
+    select_experiment,
+)
 from harness.records.environment import Gpu
 from harness.sources.hub import is_hub_reachable
 from tests.support.manifests import change, parse, write_manifest
@@ -57,11 +65,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def wish(**changes: Any) -> RunConfig:
+    return RunConfig(Path("store"), Path("results"), experiment="tiny", **changes)
+
+
 def test_an_experiment_is_found_by_name_or_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_manifest("tiny", folder) == folder / "tiny.toml"
     assert find_manifest(str(folder / "tiny.toml"), folder / "elsewhere") == folder / "tiny.toml"
     monkeypatch.chdir(folder)
     assert find_manifest("tiny.toml", folder / "elsewhere") == Path("tiny.toml")
+    assert find_manifest("tiny", folder / "elsewhere") == Path("tiny.toml")
 
 
 @pytest.mark.parametrize("name", ["tinny", "tiny.lock", "."])
@@ -76,7 +89,7 @@ def test_what_is_no_experiment_is_answered_with_those_there_are(
 
 
 def test_models_and_seeds_narrow_the_experiment_but_not_its_lock(folder: Path) -> None:
-    selected = select_experiment("tiny", folder, models=" small , ", seeds="3,")
+    selected = select_experiment(wish(models=" small , ", seeds="3,"), folder)
     assert [model.name for model in selected.experiment.models] == ["small"]
     assert selected.experiment.seeds == (3,)
     assert set(selected.lock.sources) == {"data:tiny", "model:small", "model:other"}
@@ -86,13 +99,13 @@ def test_models_and_seeds_narrow_the_experiment_but_not_its_lock(folder: Path) -
 @pytest.mark.parametrize("models", ["", ",", "small,small", "none"])
 def test_models_that_cannot_be_meant_are_refused(folder: Path, models: str) -> None:
     with pytest.raises(ManifestError, match="tiny: "):
-        select_experiment("tiny", folder, models=models)
+        select_experiment(wish(models=models), folder)
 
 
 def test_an_experiment_without_a_lock_is_refused(folder: Path) -> None:
     (folder / "tiny.lock").unlink()
     with pytest.raises(LockError, match="no such lock; make it with: harness lock"):
-        select_experiment("tiny", folder)
+        select_experiment(wish(), folder)
 
 
 @pytest.mark.parametrize(

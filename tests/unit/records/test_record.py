@@ -236,5 +236,5 @@ def test_a_record_is_seen_from_a_test_set_and_dimension(on: str | None, dim: int
 def test_a_result_that_is_not_there_is_answered_with_those_that_are(
     on: str | None, dim: int | None, asked: str
 ) -> None:
-    with pytest.raises(RecordError, match=rf"seed=0: no result for {asked}; it has a/test@64, b/test$"):
+    with pytest.raises(RecordError, match=rf"seed0: no result for {asked}; it has a/test@64, b/test$"):
         make_results("a/test@64", "b/test").at(on, dim)

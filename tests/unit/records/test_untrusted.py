@@ -96,7 +96,7 @@ def test_a_pipe_does_not_make_it_wait(folder: Path) -> None:
 def test_a_record_in_the_place_of_another_is_refused(folder: Path) -> None:
     (folder / name(7)).write_bytes((folder / name(0)).read_bytes())
     (problem,) = take_in(folder, side="candidate").problems
-    assert f"{name(7)}: holds the record of bioasq/{MODEL}/finetuned/seed=0, whose file is {name(0)}" in problem
+    assert f"{name(7)}: holds the record of bioasq/{MODEL}/finetuned/seed0, whose file is {name(0)}" in problem
     (folder / name(7)).unlink()
     folder.rename(folder.with_name("other"))
     problems = take_in(folder.parent, side="candidate").problems

@@ -124,7 +124,7 @@ def test_a_missing_seed_is_an_error_that_names_it() -> None:
     experiment = declare({("finetuned", "a"): {"accuracy@5": "0.9000"}})
     findings = find(experiment, run(experiment, 0.8, (0.9, 0.901, 0.899, 0.9)))
     assert findings[0].level == "error"
-    assert "seed=4" in findings[0].text
+    assert "seed4" in findings[0].text
 
 
 @pytest.mark.parametrize(

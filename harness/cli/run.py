@@ -1,0 +1,56 @@
+"""The command `run`: pytest with this package's plugin on a manifest."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+# Short names here, the plugin's long ones there: in pytest they share the command line with other plugins.
+OPTIONS = {
+    "models": ("A,B", "only these models of the experiment"),
+    "seeds": ("N|A,B", "a count (3) or a list with a comma (0,5)"),
+    "device": ("DEVICE", "auto, cpu or cuda:N (default: a GPU where there is one)"),
+    "precision": ("P", "of training: fp16, bf16 or fp32 (default: the manifest's)"),
+    "store": ("DIR", "where stage outputs are kept (default: .store in pytest's rootdir)"),
+    "results": ("DIR", "where records and tables go (default: results in pytest's rootdir)"),
+    "data-dir": ("DIR", "folder in place of the manifest's data folder"),
+    "report-to": ("A,B", "trackers beside TensorBoard, as wandb or trackio"),
+}
+COULD_NOT_RUN = 2
+
+
+def add_run_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Describe the command."""
+    run = commands.add_parser(
+        "run",
+        help="run an experiment's trials and judge its claims: 0 all met, 1 one missed, 2 could not run",
+        usage="harness run [NAME|PATH] [options] [-- options of pytest]",
+    )
+    run.add_argument("experiment", nargs="?", metavar="NAME|PATH", help="default: by what this machine can do")
+    run.add_argument("--experiment", dest="named", metavar="NAME|PATH", help="the same, as an option")
+    for name, (metavar, said) in OPTIONS.items():
+        run.add_argument(f"--{name}", metavar=metavar, help=said)
+    run.set_defaults(run=run_experiment)
+
+
+def run_experiment(options: argparse.Namespace) -> int:
+    """Run pytest on the manifest; ``further`` of the options are handed on to it."""
+    import pytest  # noqa: PLC0415 - most commands need none
+
+    from harness.cli.sources import EXPERIMENTS  # noqa: PLC0415
+    from harness.pipeline.selection import choose_experiment, find_manifest  # noqa: PLC0415 - likewise
+
+    name = options.named or options.experiment
+    if name is None:
+        name, reason = choose_experiment()
+        print(f"experiment {name}: {reason}", flush=True)
+    code = pytest.main([str(find_manifest(name, EXPERIMENTS)), *_spell(options), *options.further])
+    # pytest has further codes for what could not be done.
+    return int(code) if code in {0, 1} else COULD_NOT_RUN
+
+
+def _spell(options: argparse.Namespace) -> Sequence[str]:
+    given = {name: getattr(options, name.replace("-", "_")) for name in OPTIONS}
+    chosen = [f"--harness-{name}={value}" for name, value in given.items() if value is not None]
+    # One round a trial: pytest-benchmark's other columns would repeat the mean.
+    return [*chosen, "--benchmark-columns=mean", "--benchmark-disable-gc"]

@@ -1,0 +1,99 @@
+"""`pytest my.toml` in a folder that holds only manifest and lock: trials, then claims, with all that pytest can do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import main
+from tests.support.manifests import write_data, write_manifest
+from tests.support.tiny_model import build_tiny_model
+
+ROOT = Path(__file__).parents[2]
+BASELINE, TRAINED = "test_experiment_trial[tiny/small/baseline]", "test_experiment_trial[tiny/small/finetuned/seed0]"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with my.toml and my.lock; model and data are elsewhere."""
+    sources = tmp_path_factory.mktemp("sources")
+    build_tiny_model(sources / "model")
+    write_data(sources / "data")
+    folder = tmp_path_factory.mktemp("mine")
+    text = (
+        write_manifest(sources / "draft").read_text(encoding="utf-8").replace('path = "', f'path = "../{sources.name}/')
+    )
+    start, end = text.index("[[claims]]"), text.index("[prices_usd_per_hour]")
+    (folder / "tiny.toml").write_text(text[:start] + text[end:], encoding="utf-8")
+    assert main(["lock", str(folder / "tiny.toml"), "--store", str(sources / "store")]) == 0
+    return folder
+
+
+def run_pytest(folder: Path, *arguments: str, module: tuple[str, ...] = ("pytest", "tiny.toml")) -> tuple[int, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    command = [sys.executable, "-m", *module, *arguments]
+    ended = subprocess.run(
+        command, cwd=folder, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+@pytest.fixture(scope="module")
+def first(place: Path) -> tuple[int, str]:
+    options = ("--harness-models=small", "--harness-seeds=1", "--harness-device=cpu")
+    return run_pytest(place, *options, "--junitxml=junit.xml", "--benchmark-json=times.json")
+
+
+def test_trials_run_before_claims_and_are_timed(place: Path, first: tuple[int, str]) -> None:
+    code, said = first
+    assert code == 0, said
+    cases = [case.get("name") for case in ET.parse(place / "junit.xml").iter("testcase")]  # noqa: S314 - our own
+    claims = [f"test_experiment_claims[tiny/small/{variant}]" for variant in ("baseline", "finetuned")]
+    assert cases == [BASELINE, TRAINED, *claims]
+    timed = json.loads((place / "times.json").read_text(encoding="utf-8"))["benchmarks"]
+    assert [benchmark["extra_info"]["trial"] for benchmark in timed] == [
+        "tiny/small/baseline",
+        "tiny/small/finetuned/seed0",
+    ]
+    assert "experiment tiny: as asked" in said
+    assert (place / "results" / "tiny.md").is_file()
+    assert (place / ".store" / "train").is_dir()
+
+
+def test_a_case_is_chosen_by_its_seed(place: Path, first: tuple[int, str]) -> None:
+    assert first[0] == 0
+    code, said = run_pytest(
+        place, "--harness-models=small", "--harness-seeds=1", "--harness-device=cpu", "-k", "seed0", "-v"
+    )
+    assert code == 0, said
+    assert "1 passed, 3 deselected" in said
+    assert TRAINED in said
+
+
+def test_the_last_failed_case_alone_is_run_again(place: Path, first: tuple[int, str]) -> None:
+    """A seed without a record fails its model's claims, with exit code 2; --lf then takes that case alone."""
+    assert first[0] == 0
+    options = ("--harness-models=small", "--harness-seeds=2", "--harness-device=cpu")
+    code, said = run_pytest(place, *options, "-k", "claims")
+    assert code == 2, said
+    assert "tiny/small/finetuned/seed1: there is no record of this trial" in said
+    code, said = run_pytest(place, *options, "--lf", "-v")
+    assert code == 2, said
+    assert "1 failed" in said
+    assert "passed" not in said
+
+
+def test_harness_run_is_the_same_in_short(place: Path, first: tuple[int, str]) -> None:
+    assert first[0] == 0
+    options = ("tiny", "--models", "small", "--seeds", "1", "--device", "cpu", "--", "-v")
+    code, said = run_pytest(place, *options, module=("harness", "run"))
+    assert code == 0, said
+    assert "4 passed" in said
+    assert "test_experiment_claims[tiny/small/finetuned]" in said
+    assert "cached, took" in said

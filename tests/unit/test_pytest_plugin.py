@@ -1,0 +1,108 @@
+"""The plugin acts on its own cases alone, and says at once what it cannot run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.manifests import write_manifest
+
+ROOT = Path(__file__).parents[2]
+
+UNRELATED = """
+import sys
+import pytest
+
+LOADED = sorted(name for name in ("numpy", "pydantic", "torch", "harness.pytest_cases") if name in sys.modules)
+
+@pytest.fixture
+def trial():
+    return 7
+
+@pytest.fixture(params=["a", "b"])
+def cell(request):
+    return request.param
+
+def test_fixtures(trial, cell, pytestconfig):
+    assert (trial, pytestconfig.getoption("device")) == (7, "mine")
+    assert cell in "ab"
+
+@pytest.mark.parametrize("trial", [1, 2])
+def test_trial(trial, selected, progress):
+    assert trial in (1, 2)
+    assert selected + progress == 3
+
+@pytest.fixture
+def selected():
+    return 1
+
+@pytest.fixture
+def progress():
+    return 2
+
+def test_nothing_heavy_is_loaded():
+    assert LOADED == []
+"""
+
+CONFTEST = """
+def pytest_addoption(parser):
+    for name in ("--device", "--models", "--seeds", "--store", "--results", "--experiment"):
+        parser.addoption(name, default="mine")
+"""
+
+
+def run_pytest(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest in a folder of its own, with the plugin as it is installed for everybody."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "HARNESS"))}
+    environment |= {"PYTHONPATH": str(ROOT), **variables}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "workers"])
+def test_an_unrelated_suite_with_names_like_ours_passes(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    (tmp_path / "test_mine.py").write_text(UNRELATED, encoding="utf-8")
+    (tmp_path / "conftest.py").write_text(CONFTEST, encoding="utf-8")
+    (tmp_path / "some.toml").write_text("[tool]\n", encoding="utf-8")
+    ended = run_pytest(tmp_path, *workers)
+    assert ended.returncode == 0, ended.stdout
+    assert "5 passed" in ended.stdout
+
+
+def test_two_manifests_end_with_2_at_once(tmp_path: Path) -> None:
+    write_manifest(tmp_path)
+    (tmp_path / "second.toml").write_text("", encoding="utf-8")
+    ended = run_pytest(tmp_path, "tiny.toml", "second.toml")
+    assert ended.returncode == 2
+    assert "one manifest a session, found tiny.toml, second.toml" in ended.stderr
+
+
+@pytest.mark.parametrize("broken", ["schema_version = 1\n", "not toml"])
+def test_a_manifest_that_cannot_be_read_ends_with_2_and_one_line(tmp_path: Path, broken: str) -> None:
+    (tmp_path / "my.toml").write_text(broken, encoding="utf-8")
+    ended = run_pytest(tmp_path, "my.toml")
+    assert ended.returncode == 2, ended.stdout
+    assert "ManifestError: " in ended.stdout
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_workers_are_refused_before_any_trial(tmp_path: Path) -> None:
+    folder = ROOT / "benchmarks" / "experiments"
+    for name in ("hpo.toml", "hpo.lock"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    ended = run_pytest(tmp_path, "hpo.toml", "-n", "2", "-p", "no:benchmark")
+    assert ended.returncode == 2, ended.stdout
+    assert "an experiment runs in one process: workers (-n) would switch its timing off" in ended.stdout
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_warning_that_ends_pytest_is_no_missed_threshold() -> None:
+    """This project makes warnings errors, and pytest warns of -O before it has any case."""
+    command = [sys.executable, "-O", "-m", "harness", "run", "hpo", "--seeds", "0", "--", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2, ended.stdout
