@@ -23,6 +23,10 @@ def add_evidence_commands(
     verify = commands.add_parser("verify", help="recompute every number from runs and records, and check every digest")
     verify.add_argument("target", type=Path, nargs="?", default=RESULTS, help="results or a bundle; default: results")
     verify.add_argument("--experiments", type=Path, default=EXPERIMENTS, help=f"manifests; default: {EXPERIMENTS}")
+    verify.add_argument("--rerun", choices=["baseline"], help="also run the untrained trials again, from their locks")
+    verify.add_argument("--device", default="auto", help="to run them on: auto, cpu or cuda:N")
+    verify.add_argument("--data-dir", type=Path, help="folder in place of the manifests' data folder, to run them")
+    verify.add_argument("--store", type=Path, default=STORE, help="only its unpacked sources are used; default: .store")
     verify.set_defaults(run=_verify)
 
     bundle = commands.add_parser("bundle", help="pack all evidence into one archive that a stranger can verify")
@@ -76,13 +80,17 @@ def add_evidence_commands(
 def _verify(options: argparse.Namespace) -> int:
     # Before the imports, since what follows takes seconds; not on stdout, which is for what was found.
     print(f"{options.target}: computing every value, interval and table again", file=sys.stderr, flush=True)
+    from harness.evidence.baselines import Rerun  # noqa: PLC0415
     from harness.evidence.verify import verify_bundle, verify_results  # noqa: PLC0415 - see add_evidence_commands
+    from harness.pipeline.store import SOURCES  # noqa: PLC0415
+
+    rerun = Rerun(options.device, options.store / SOURCES, options.data_dir) if options.rerun else None
 
     if options.target.is_dir():
         experiments = options.experiments if options.experiments.is_dir() else None
-        done = verify_results(options.target, experiments=experiments)
+        done = verify_results(options.target, experiments=experiments, rerun=rerun)
     else:
-        done = verify_bundle(options.target)
+        done = verify_bundle(options.target, rerun=rerun)
     for problem in done.problems:
         print(problem)
     for line in done.attested:

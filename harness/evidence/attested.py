@@ -13,20 +13,23 @@ from harness.records.record import Record
 SHOWN = 5
 
 
-def list_attested(records: Sequence[Record], plans: Sequence[PlannedTrial], commits: CommitsSeen) -> Iterator[str]:
+def list_attested(
+    records: Sequence[Record], plans: Sequence[PlannedTrial], commits: CommitsSeen, *, reran: bool = False
+) -> Iterator[str]:
     """Say what rests on the word of whoever ran the trials, a line each.
 
     Args:
         records: all that were verified.
         plans: the trials that were listed before they ran.
         commits: whether the commits could be looked for.
+        reran: whether the untrained trials were run again.
     """
     untrained = [record for record in records if record.trial.variant == BASELINE]
     trainings = len(records) - len(untrained)
-    if untrained:
+    if untrained and not reran:
         yield (
             f"untrained values, queries and judgements ({len(untrained)} runs): they follow from the files here; that "
-            "these are what the locked weights and data give, nothing here shows"
+            "these are what the locked weights and data give, `--rerun baseline` checks"
         )
     if trainings:
         yield f"trained values: the weights of {trainings} trainings; `harness rerun` trains one again"

@@ -281,16 +281,27 @@ def rerun_trial(
     config = RunConfig(folder / "store", folder / "results", experiment=manifest)
     selected = select_experiment(config, experiments)
     chosen = choose_trial(selected.experiment, trial)
-    for name in NAMES:
-        attempt = Attempt(manifest, experiments, chosen.id, device, precision, data_dir, sources, folder / name)
-        # A new process each time: what torch keeps from one run to the next is not to help the second.
-        child = multiprocessing.get_context("spawn").Process(target=run_attempt, args=(attempt,))
-        child.start()
-        child.join()
-        if child.exitcode:
-            raise HarnessError(f"{chosen.id}: the {name} run ended with exit code {child.exitcode}")
-    first, second = (_find_outcome(folder / name, chosen) for name in NAMES)
+    first, second = (
+        run_anew(Attempt(manifest, experiments, chosen.id, device, precision, data_dir, sources, folder / name), chosen)
+        for name in NAMES
+    )
     return compare_outcomes(first, second)
+
+
+def run_anew(attempt: Attempt, trial: Trial) -> TrialOutcome:
+    """Run a trial from nothing and return its outcome, whose files are below the attempt's folder.
+
+    In a new process: what torch keeps from one run to the next is not to help the second.
+
+    Raises:
+        HarnessError: the trial cannot be run.
+    """
+    child = multiprocessing.get_context("spawn").Process(target=run_attempt, args=(attempt,))
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise HarnessError(f"{trial.id}: the run in {attempt.folder} ended with exit code {child.exitcode}")
+    return _find_outcome(attempt.folder, trial)
 
 
 def choose_trial(experiment: Experiment, wanted: str | None) -> Trial:

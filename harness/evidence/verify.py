@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.analysis.paired_queries import ROUNDS
 from harness.errors import HarnessError, RecordError, SourceError
 from harness.evidence.attested import list_attested, list_untried
+from harness.evidence.baselines import Rerun, rerun_baselines
 from harness.evidence.binding import (
     compare_manifest,
     compare_plan,
@@ -42,7 +43,9 @@ class Verification:
     attested: tuple[str, ...] = ()
 
 
-def verify_results(results: Path, *, experiments: Path | None = None, rounds: int = ROUNDS) -> Verification:
+def verify_results(
+    results: Path, *, experiments: Path | None = None, rounds: int = ROUNDS, rerun: Rerun | None = None
+) -> Verification:
     """Check a results folder: its records, as `verify_records` does, and all generated files.
 
     The generated files hold every interval and verdict, and the SHA-256 of every record and run; they are made again
@@ -52,12 +55,14 @@ def verify_results(results: Path, *, experiments: Path | None = None, rounds: in
         results: folder with ``records``, ``runs`` and the generated files.
         experiments: folder with manifests and locks.
         rounds: sign patterns of the randomization test that the tables were made with.
+        rerun: how untrained trials are run again; None does not.
 
     Raises:
+        HarnessError: an untrained trial cannot be run again here.
         SourceError: there is no such folder, or no record in it.
     """
     known = Evidence(results)
-    done = verify_records(results, experiments=experiments, evidence=known)
+    done = verify_records(results, experiments=experiments, evidence=known, rerun=rerun)
     found = compare_tables(results, rounds=rounds, evidence=known)
     # A broken record was named already.
     unmade = [
@@ -68,7 +73,7 @@ def verify_results(results: Path, *, experiments: Path | None = None, rounds: in
     return replace(done, problems=(*done.problems, *found.differing, *unmade))
 
 
-def verify_bundle(bundle: Path) -> Verification:
+def verify_bundle(bundle: Path, *, rerun: Rerun | None = None) -> Verification:
     """Check a bundle of unknown origin: its files by its list of hashes, then its results as `verify_results` does.
 
     Raises:
@@ -79,12 +84,18 @@ def verify_bundle(bundle: Path) -> Verification:
     with tempfile.TemporaryDirectory(prefix="harness-bundle-") as name:
         folder = Path(name)
         problems = unpack_bundle(bundle, folder)
-        done = verify_results(folder / RESULTS, experiments=folder / EXPERIMENTS)
+        done = verify_results(folder / RESULTS, experiments=folder / EXPERIMENTS, rerun=rerun)
         problems += [line.replace(f"{folder}/", "") for line in (*check_environments(folder), *done.problems)]
     return replace(done, problems=tuple(problems))
 
 
-def verify_records(results: Path, *, experiments: Path | None = None, evidence: Evidence | None = None) -> Verification:
+def verify_records(
+    results: Path,
+    *,
+    experiments: Path | None = None,
+    evidence: Evidence | None = None,
+    rerun: Rerun | None = None,
+) -> Verification:
     """Check records against runs and qrels, against one another, and against manifests, locks and git where at hand.
 
     Of every record: its place and digest of the manifest, the digests of its files, each value per query and each
@@ -95,8 +106,10 @@ def verify_records(results: Path, *, experiments: Path | None = None, evidence: 
         results: folder with ``records`` and ``runs``.
         experiments: folder with manifests and locks.
         evidence: what was read of the folder already; None reads it anew.
+        rerun: how untrained trials are run again; None does not.
 
     Raises:
+        HarnessError: an untrained trial cannot be run again here.
         SourceError: there is no such folder, or no record in it.
     """
     paths = sorted((results / "records").glob("*/*.json"))
@@ -131,7 +144,12 @@ def verify_records(results: Path, *, experiments: Path | None = None, evidence: 
         for place, commit in list_commits(record)
         if commit in commits.missing
     ]
-    attested = list(list_attested(records, [one for plan in plans.values() for one in plan], commits.seen))
+    if rerun is not None:
+        if experiments is None:
+            raise SourceError(f"{results}: to run trials again, their manifests are needed, and none are at hand")
+        problems += rerun_baselines(records, experiments, rerun)
+    planned = [one for plan in plans.values() for one in plan]
+    attested = list(list_attested(records, planned, commits.seen, reran=rerun is not None))
     for whole, _ in manifests.values():
         attested += list_untried(whole, records)
     values = sum(len(view.query_ids) * len(view.per_query) for record in records for view in record.views)

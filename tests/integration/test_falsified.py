@@ -66,7 +66,7 @@ def put_first(run: Run) -> Run:
 
 
 def test_runs_that_are_all_falsified_and_hashed_anew_rest_on_attested_rows_only(evidence: Path) -> None:
-    """From files alone nobody can tell, so these are listed."""
+    """From files alone nobody can tell: `--rerun baseline` can, of the untrained ones; see test_rerun."""
     results = evidence / "results"
     qrels = read_qrels(results / "runs" / "hpo" / "qrels.gz")
     for name in ALL:
@@ -85,7 +85,7 @@ def test_runs_that_are_all_falsified_and_hashed_anew_rest_on_attested_rows_only(
     found = check(evidence)
     assert found.problems == ()
     attested = "\n".join(found.attested)
-    assert re.search(r"untrained values, queries and judgements", attested)
+    assert re.search(r"untrained values, .*`--rerun baseline`", attested)
     assert re.search(r"trained .*3 trainings", attested)
 
 

@@ -7,9 +7,17 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
+from harness.core.files import hash_file
 from harness.errors import ManifestError
+from harness.evidence.baselines import Rerun
 from harness.evidence.determinism import Sameness, TrialOutcome, choose_trial, compare_outcomes
+from harness.evidence.verify import verify_records
 from harness.experiment.manifest import read_experiment
+from harness.records.measures import evaluate_run
+from harness.records.record import write_record
+from harness.records.run import Run, read_run, write_run
+from harness.records.trec import read_qrels
+from tests.support.records import change_result
 from tests.support.tiny_trials import Place, make_place
 
 
@@ -69,3 +77,30 @@ def test_trial_is_chosen_by_its_id_or_is_the_first_that_is_trained(place: Place)
 
 def test_neither_an_experiment_nor_records_is_refused() -> None:
     assert main(["rerun"]) == 2
+
+
+def test_untrained_values_are_computed_again_from_the_locked_weights(place: Place, tmp_path: Path) -> None:
+    """A run that was falsified and hashed anew passes all that follows from files; running the trial again does not."""
+    ours = place.at(tmp_path)
+    assert ours.run() == 0
+    experiments, rerun = place.manifest.parent, Rerun(device="cpu")
+    honest = verify_records(ours.results, experiments=experiments, rerun=rerun)
+    assert not [line for line in honest.problems if "baseline" in line]
+    assert not any("untrained values" in line for line in honest.attested)
+
+    record = ours.read()[0]
+    path = ours.results / record.run.path
+    run = read_run(path)
+    write_run(Run(run.query_ids, tuple(ranked[::-1] for ranked in run.passage_ids), run.scores), path)
+    qrels = read_qrels(ours.results / record.qrels.path)
+    values = evaluate_run(read_run(path), qrels, record.experiment.evaluation.measures)
+    forged = change_result(
+        record,
+        run=record.run.replace(sha256=hash_file(path)),
+        values={measure: float(found.mean()) for measure, found in values.items()},
+        per_query={measure: tuple(found.tolist()) for measure, found in values.items()},
+    )
+    write_record(forged, ours.results)
+    assert not [line for line in verify_records(ours.results, experiments=experiments).problems if "baseline" in line]
+    problems = "\n".join(verify_records(ours.results, experiments=experiments, rerun=rerun).problems)
+    assert "small.baseline.json: tiny/test: values['mrr@10']: reads" in problems
