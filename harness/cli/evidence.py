@@ -65,7 +65,7 @@ def add_evidence_commands(
         ("ls", _list, "list the outputs, with what making them took"),
         ("du", _measure, "say what takes room"),
         ("verify", _check, "check every byte of every output"),
-        ("gc", _collect, "remove what nobody needs"),
+        ("gc", _collect, "remove what is no longer needed"),
     ):
         action = actions.add_parser(name, help=text)
         action.add_argument("--store", type=Path, default=STORE, help="default: .store")

@@ -6,10 +6,11 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from harness.core.schema import Frozen, decode, read_text
 from harness.errors import ManifestError
+from harness.experiment.data import refuse_repeats
 
 POLICY_LIMIT_BYTES = 16 * 1024
 MEBIBYTE = 2**20
@@ -38,9 +39,8 @@ class Quality(Frozen):
 
     @field_validator("primary", "seeds")
     @classmethod
-    def _distinct(cls, items: tuple[object, ...] | None) -> tuple[object, ...] | None:
-        if items is not None and len(set(items)) != len(items):
-            raise ValueError("nothing may stand twice")
+    def _distinct(cls, items: tuple[object, ...] | None, info: ValidationInfo) -> tuple[object, ...] | None:
+        refuse_repeats(items or (), "seed" if info.field_name == "seeds" else "measure")
         return items
 
 

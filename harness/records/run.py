@@ -86,7 +86,7 @@ def _order_problem(passages: tuple[str, ...], scores: tuple[float, ...]) -> str 
         if passages[place] > passages[place + 1]:
             return (
                 f"passages {passages[place]!r} and {passages[place + 1]!r} share the score {scores[place]} "
-                "but do not stand in the order of their ids"
+                "but are not in the order of their ids"
             )
     return None
 
@@ -233,7 +233,7 @@ def _read_run_lines(path: Path, max_bytes: int) -> Run:
 
 
 def _round_scores(passages: list[str], texts: list[str], path: Path, start: int) -> tuple[float, ...]:
-    """Round one query's scores, which begin at line `start`, to float32, and check that they stand in order."""
+    """Round one query's scores, which begin at line `start`, to float32, and check that they are in order."""
     with np.errstate(over="ignore", under="ignore"):
         rounded = np.asarray([float(text) for text in texts]).astype(np.float32).astype(np.float64)
     if not np.isfinite(rounded).all():
@@ -247,6 +247,6 @@ def _round_scores(passages: list[str], texts: list[str], path: Path, start: int)
         if passages[place] < passages[place - 1]:
             raise DataError(
                 f"{line}: passage {passages[place]!r} ties with {passages[place - 1]!r} in float32, and tied passages "
-                "stand in the order of their ids",
+                "must be in the order of their ids",
             )
     return tuple(values)

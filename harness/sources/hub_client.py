@@ -190,7 +190,7 @@ def _explain(what: str, cause: BaseException, tries: int, advice: str) -> str:
     response = _find_response(cause)
     if isinstance(cause, AskedToWaitError):
         reason = (
-            f"HTTP {cause.status}: the hub asks to wait {cause.seconds} s, and nobody waits longer than "
+            f"HTTP {cause.status}: the hub asks to wait {cause.seconds} s, and we wait no longer than "
             f"{PATIENCE_SECONDS} s here; try again later, or set HF_TOKEN for a larger allowance"
         )
     elif isinstance(cause, OSError) and cause.errno in DISK_ERRORS:

@@ -183,7 +183,7 @@ def test_a_passing_fault_is_healed(outcomes: Outcomes, name: str) -> None:
         ("absent", "HTTP 404: the hub has no such repository"),
         ("unavailable", "HTTP 503: the hub failed"),
         ("unavailable-file", "HTTP 502: the hub failed (3 tries)"),
-        ("patience", "HTTP 429: the hub asks to wait 3600 s, and nobody waits longer than 120 s here"),
+        ("patience", "HTTP 429: the hub asks to wait 3600 s, and we wait no longer than 120 s here"),
         ("patience-file", "HTTP 503: the hub asks to wait 3600 s"),
         ("cut-always", "the hub cannot be reached (3 tries; RemoteProtocolError: "),
         ("reset-always", "the hub cannot be reached (3 tries; ReadError: "),
