@@ -12,7 +12,7 @@ from harness.errors import SourceError
 PASSED, DIFFERS = 0, 1
 RESULTS, STORE = Path("results"), Path(".store")
 EXPERIMENTS, CONSTRAINTS = Path("benchmarks/experiments"), Path("constraints.txt")
-BUNDLE = Path("evidence.zip")
+BUNDLE, FAULTS_PAGE = Path("evidence.zip"), Path("docs/faults.md")
 MEBIBYTE = 2**20
 
 
@@ -53,9 +53,9 @@ def add_evidence_commands(
     doctor.add_argument("--results", type=Path, default=RESULTS, help="default: results")
     doctor.set_defaults(run=_doctor)
 
-    faults = commands.add_parser("faults", help="write the README's table of faults survived from the suite's report")
+    faults = commands.add_parser("faults", help="write the docs' table of faults survived from the suite's report")
     faults.add_argument("report", type=Path, nargs="?", default=RESULTS / "faults.json", help="default: %(default)s")
-    faults.add_argument("--readme", type=Path, default=Path("README.md"), help="default: README.md")
+    faults.add_argument("--page", type=Path, default=FAULTS_PAGE, help="default: %(default)s")
     faults.add_argument("--check", action="store_true", help="write nothing; exit 1 where the table differs")
     faults.set_defaults(run=_faults)
 
@@ -157,13 +157,13 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _faults(options: argparse.Namespace) -> int:
-    from harness.evidence.faults import update_readme  # noqa: PLC0415 - see add_evidence_commands
+    from harness.evidence.faults import update_page  # noqa: PLC0415 - see add_evidence_commands
 
-    same = update_readme(options.readme, options.report, check=options.check)
+    same = update_page(options.page, options.report, check=options.check)
     if same:
-        print(f"{options.readme}: nothing changed")
+        print(f"{options.page}: nothing changed")
         return PASSED
-    print(f"{options.readme}: {f'differs from what {options.report} says' if options.check else 'written'}")
+    print(f"{options.page}: {f'differs from what {options.report} says' if options.check else 'written'}")
     return DIFFERS if options.check else PASSED
 
 

@@ -1,4 +1,4 @@
-"""The table "faults survived" in the README comes from the fault suite's own report, and is checked against it."""
+"""The table "faults survived" of the docs comes from the fault suite's own report, and is checked against it."""
 
 from __future__ import annotations
 
@@ -76,18 +76,18 @@ def insert_faults(text: str, table: str, *, place: str) -> str:
     return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
 
 
-def update_readme(readme: Path, faults: Path, *, check: bool) -> bool:
-    """Put the table into a README, or only compare, and return whether it was up to date.
+def update_page(page: Path, faults: Path, *, check: bool) -> bool:
+    """Put the table into a page, or only compare, and return whether it was up to date.
 
     Raises:
-        RecordError: the report or the README cannot be read, or the README not written.
+        RecordError: the report or the page cannot be read, or the page not written.
     """
     table = render_faults(read_faults(faults))
-    text = read_text(readme, limit_bytes=LIMIT_BYTES, error=RecordError)
-    wanted = insert_faults(text, table, place=str(readme))
+    text = read_text(page, limit_bytes=LIMIT_BYTES, error=RecordError)
+    wanted = insert_faults(text, table, place=str(page))
     if not check and wanted != text:
         try:
-            write_atomically(readme, wanted.encode())
+            write_atomically(page, wanted.encode())
         except OSError as cause:
-            raise RecordError(f"{readme}: cannot be written: {cause.strerror or cause}") from cause
+            raise RecordError(f"{page}: cannot be written: {cause.strerror or cause}") from cause
     return wanted == text

@@ -446,7 +446,7 @@ def _count() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def test_real_records_pass_and_fail_as_the_readme_shows() -> None:
+def test_real_records_pass_and_fail_as_the_docs_show() -> None:
     """One recipe with other seeds is no worse; one without the loss's temperature is suspect, whatever its p-value."""
     other = run("gate", "--reference", REAL / "reference", "--candidate", REAL / "other-seeds", "--policy", SEEDS)
     assert other.returncode == 0

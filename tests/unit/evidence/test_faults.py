@@ -1,4 +1,4 @@
-"""The README's table of faults survived says what the fault suite's report says."""
+"""The docs' table of faults survived says what the fault suite's report says."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ def test_table_has_a_row_per_fault_and_their_sum() -> None:
 
 def test_table_is_put_between_its_marks_and_stays_the_same_there() -> None:
     text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    once = insert_faults(text, "new", place="README.md")
+    once = insert_faults(text, "new", place="faults.md")
     assert once == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
-    assert insert_faults(once, "new", place="README.md") == once
+    assert insert_faults(once, "new", place="faults.md") == once
 
 
 @pytest.mark.parametrize("text", ["", BEGIN, f"{END} {BEGIN}", f"{BEGIN} {BEGIN} {END}", f"{BEGIN} {END} {END}"])
-def test_readme_without_the_marks_is_refused(text: str) -> None:
+def test_page_without_the_marks_is_refused(text: str) -> None:
     with pytest.raises(RecordError, match="expected the marks"):
-        insert_faults(text, "new", place="README.md")
+        insert_faults(text, "new", place="faults.md")
 
 
 def test_command_writes_the_table_and_tells_when_it_is_old(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    faults, readme = tmp_path / "faults.json", tmp_path / "README.md"
+    faults, page = tmp_path / "faults.json", tmp_path / "faults.md"
     faults.write_text(REPORT.model_dump_json(), encoding="utf-8")
-    readme.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
-    options = ["faults", str(faults), "--readme", str(readme)]
+    page.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
+    options = ["faults", str(faults), "--page", str(page)]
     assert main([*options, "--check"]) == 1
     assert main(options) == 0
-    assert "a kill" in readme.read_text(encoding="utf-8")
+    assert "a kill" in page.read_text(encoding="utf-8")
     assert main([*options, "--check"]) == 0
     changed = json.loads(faults.read_text(encoding="utf-8"))
     changed["faults"][0]["survived"] = 40
@@ -64,7 +64,7 @@ def test_broken_report_is_refused(tmp_path: Path) -> None:
         read_faults(tmp_path / "faults.json")
 
 
-def test_readme_says_what_the_committed_report_says() -> None:
+def test_docs_say_what_the_committed_report_says() -> None:
     table = render_faults(read_faults(ROOT / "results" / "faults.json"))
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert insert_faults(text, table, place="README.md") == text
+    text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    assert insert_faults(text, table, place="faults.md") == text
