@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import tempfile
@@ -20,8 +19,7 @@ from harness.records.history import HISTORY_FILE, History, read_history, take_sn
 from harness.records.record import Record
 from harness.records.untrusted import ENDING, GOLDEN_FOLDER, take_in
 
-AT_FDCWD = -100
-RENAME_EXCHANGE = 2
+REPLACED = ".old"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,8 @@ def plan_acceptance(candidate: Path, reference: Path, *, golden: bool = False) -
 def accept(acceptance: Acceptance) -> None:
     """Put the new records in the place of the reference, whole or not at all, and note them in its history.
 
-    The new folder is written beside the old one, brought to the disk, and the two change names.
+    The new folder is written beside the old one, brought to the disk, and the two change names, by two renames: killed
+    between them, it leaves the old one whole beside its place, as ``.NAME.*.old``, and git, where it lies, has it too.
 
     Raises:
         RecordError: the disk refuses; the reference is as it was.
@@ -189,14 +188,14 @@ def _sync(folder: Path) -> None:
 
 
 def _swap(new: Path, target: Path) -> None:
-    """Put ``new`` in the place of ``target``; the old one, if any, is at ``new`` afterwards."""
+    """Put ``new`` in the place of ``target``; the old one, if any, is at ``new`` afterwards.
+
+    Two renames: should the second fail, the first is taken back.
+    """
     if not target.exists():
         new.rename(target)
         return
-    if _exchange(new, target):
-        return
-    # Two steps where the system cannot do it in one: should the second fail, the first is taken back.
-    aside = new.with_name(f"{new.name}.old")
+    aside = new.with_name(f"{new.name}{REPLACED}")
     target.rename(aside)
     try:
         new.rename(target)
@@ -204,12 +203,3 @@ def _swap(new: Path, target: Path) -> None:
         aside.rename(target)
         raise
     aside.rename(new)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change names in one step, and say whether this system could: Linux can, on most disks."""
-    rename = getattr(ctypes.CDLL(None), "renameat2", None)
-    if rename is None:
-        return False
-    done: int = rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
-    return done == 0

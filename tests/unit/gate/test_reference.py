@@ -165,21 +165,17 @@ def test_a_folder_with_anything_else_in_it_is_not_replaced(tmp_path: Path, exper
         plan_acceptance(candidate, folder)
 
 
-@pytest.mark.parametrize("steps", ["one", "two"])
 @pytest.mark.parametrize("failing", ["write", "swap", None])
 def test_the_reference_is_replaced_whole_or_not_at_all(
-    tmp_path: Path, experiment: Experiment, monkeypatch: pytest.MonkeyPatch, failing: str | None, steps: str
+    tmp_path: Path, experiment: Experiment, monkeypatch: pytest.MonkeyPatch, failing: str | None
 ) -> None:
     reference = tmp_path / "reference" / "bioasq"
     accept(plan_acceptance(write_candidate(tmp_path / "new", experiment, (0.88, 0.89)), reference)[0])
     before = read(reference)
     (plan,) = plan_acceptance(write_candidate(tmp_path / "new", experiment, (0.90, 0.91)), reference)
-    if steps == "two":
-        monkeypatch.setattr(module, "_exchange", lambda *_: False)
     if failing == "write":
         monkeypatch.setattr(module, "_write", _refuse_last(module._write))
     elif failing == "swap":
-        monkeypatch.setattr(module, "_exchange", lambda *_: False)
         monkeypatch.setattr(Path, "rename", _refuse_new(Path.rename, reference))
     if failing:
         with pytest.raises(RecordError, match="No space left"):
@@ -192,14 +188,26 @@ def test_the_reference_is_replaced_whole_or_not_at_all(
     assert [path.name for path in reference.parent.iterdir()] == ["bioasq"]
 
 
-def test_this_system_exchanges_folders_in_one_step(tmp_path: Path) -> None:
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / name).touch()
-    if not module._exchange(tmp_path / "one", tmp_path / "other"):
-        pytest.skip("this disk cannot exchange two folders in one step")
-    assert (tmp_path / "one" / "other").exists()
-    assert (tmp_path / "other" / "one").exists()
+def test_killed_between_the_two_renames_the_old_reference_is_whole_beside_its_place(
+    tmp_path: Path, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = tmp_path / "reference" / "bioasq"
+    accept(plan_acceptance(write_candidate(tmp_path / "new", experiment, (0.88, 0.89)), reference)[0])
+    before = read(reference)
+    (plan,) = plan_acceptance(write_candidate(tmp_path / "new", experiment, (0.90, 0.91)), reference)
+    rename = Path.rename
+
+    def die(path: Path, target: Path) -> Path:
+        if target == reference:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", die)
+    with pytest.raises(KeyboardInterrupt):
+        accept(plan)
+    (left,) = reference.parent.iterdir()
+    assert left.name.endswith(module.REPLACED)
+    assert read(left) == before
 
 
 def test_a_history_survives_writing_and_reading(tmp_path: Path, experiment: Experiment) -> None:
