@@ -28,7 +28,7 @@ from harness.records.artifacts import Evidence
 from harness.records.history import read_history, take_snapshot
 from harness.records.plan import PlannedTrial, locate_plan, read_plan
 from harness.records.record import Record, read_record
-from harness.records.untrusted import take_in
+from harness.records.untrusted import GOLDEN_FOLDER, take_in
 from harness.report.results_folder import REFERENCE, compare_tables
 
 
@@ -224,10 +224,12 @@ def _check_references(results: Path) -> Iterator[str]:
     """Check what a gate compares with: each mean from its queries, and the history's last entry from the records."""
     for folder in sorted(path for path in (results / REFERENCE).glob("*") if path.is_dir()):
         intake = take_in(folder, side=REFERENCE)
-        yield from intake.problems
-        for record in intake.records:
-            place = folder / f"{record.trial.stem}.json"
-            yield from (f"{place}: {problem}" for problem in check_means(record))
+        golden = folder / GOLDEN_FOLDER
+        kept = take_in(golden, side=GOLDEN_FOLDER) if golden.is_dir() else None
+        for place, found in ((folder, intake), *([(golden, kept)] if kept else [])):
+            yield from found.problems
+            for record in found.records:
+                yield from (f"{place / record.trial.stem}.json: {problem}" for problem in check_means(record))
         try:
             history = read_history(folder).snapshots
             if history and history[-1] != take_snapshot(intake.records):

@@ -253,10 +253,12 @@ def test_a_changed_reference_and_speed_table_are_found_by_the_list_of_hashes(evi
     assert re.search(r"SHA256SUMS:\d+: reads '\w+  reference/hpo/", verify_all(evidence))
 
 
-def test_a_reference_whose_values_are_not_its_queries_is_found_though_hashed_anew(evidence: Path) -> None:
+@pytest.mark.parametrize("folder", ["", "golden"])
+def test_a_reference_whose_values_are_not_its_queries_is_found_though_hashed_anew(evidence: Path, folder: str) -> None:
     results = evidence / "results"
     shutil.copytree(results / "records" / "hpo", results / "reference" / "hpo")
-    path = results / "reference" / "hpo" / find(evidence, "records/hpo/*seed=1.json").name
+    shutil.copytree(results / "records" / "hpo", results / "reference" / "hpo" / "golden")
+    path = results / "reference" / "hpo" / folder / find(evidence, "records/hpo/*seed=1.json").name
     record = json.loads(path.read_text(encoding="utf-8"))
     first_result(record)["values"]["mrr@10"] = 0.5
     path.write_text(json.dumps(record), encoding="utf-8")
