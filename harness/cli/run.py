@@ -17,6 +17,9 @@ OPTIONS = {
     "report-to": ("A,B", "trackers beside TensorBoard, as wandb or trackio"),
 }
 COULD_NOT_RUN = 2
+# pytest would rewrite a plugin's assertions, of which this one has none, before anything imports it; where a project
+# makes warnings errors, its regret that this comes too late here would end the run.
+IMPORTED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
 
 
 def add_run_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,4 +56,4 @@ def _spell(options: argparse.Namespace) -> Sequence[str]:
     given = {name: getattr(options, name.replace("-", "_")) for name in OPTIONS}
     chosen = [f"--harness-{name}={value}" for name, value in given.items() if value is not None]
     # One round a trial: pytest-benchmark's other columns would repeat the mean.
-    return [*chosen, "--benchmark-columns=mean", "--benchmark-disable-gc"]
+    return [*chosen, "-W", IMPORTED, "--benchmark-columns=mean", "--benchmark-disable-gc"]

@@ -100,9 +100,24 @@ def test_workers_are_refused_before_any_trial(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
-def test_a_warning_that_ends_pytest_is_no_missed_threshold() -> None:
-    """This project makes warnings errors, and pytest warns of -O before it has any case."""
-    command = [sys.executable, "-O", "-m", "harness", "run", "hpo", "--seeds", "0", "--", "-p", "no:cacheprovider"]
+def run_strictly(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run `harness run` on a manifest that cannot be read, in a project that makes warnings errors."""
+    (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n", encoding="utf-8")
+    (folder / "my.toml").write_text("schema_version = 2\n", encoding="utf-8")
+    command = [sys.executable, *options, "-m", "harness", "run", "my", "--", "-p", "no:cacheprovider"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert ended.returncode == 2, ended.stdout
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_project_that_makes_warnings_errors_meets_none_of_ours(tmp_path: Path) -> None:
+    ended = run_strictly(tmp_path)
+    assert ended.returncode == 2
+    assert "ManifestError: " in ended.stdout
+    assert "PytestAssertRewriteWarning" not in ended.stdout + ended.stderr
+
+
+def test_a_warning_that_ends_pytest_is_no_missed_threshold(tmp_path: Path) -> None:
+    """Of -O pytest warns before it has any case."""
+    ended = run_strictly(tmp_path, "-O")
+    assert ended.returncode == 2
+    assert "PytestConfigWarning" in ended.stdout + ended.stderr
