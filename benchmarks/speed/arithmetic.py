@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return float(layers * (linear + attention))
 
     rows = prepared.train[: options.pairs]
-    training = TRAINING_PRODUCTS * count_products([row.anchor for row in rows] + [row.positive for row in rows])
+    training = TRAINING_PRODUCTS * count_products([row.query for row in rows] + [row.passage for row in rows])
     evaluating = count_products(sorted({*data.corpus.values(), *data.queries.values()}))
     fast = torch.bfloat16 if native_bf16("cpu") else torch.float32
     rates = {str(kind): measure_rate(hidden, inner, kind) for kind in {fast, torch.float32}}

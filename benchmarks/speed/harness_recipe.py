@@ -18,7 +18,8 @@ from harness.experiment.recipe import Recipe
 from harness.models.device import keep_freed_memory
 from harness.models.encoder import Encoder, open_encoder
 from harness.models.training import MODEL_FOLDER, choose_precision, train_model
-from harness.pipeline.dataset import PreparedData, Row, list_columns, read_prepared
+from harness.pipeline.dataset import PreparedData, TestData, read_prepared
+from harness.pipeline.rows import Row, list_columns
 from harness.pipeline.stages import rank_passages
 from harness.records.measures import average, evaluate_run
 
@@ -70,16 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
 
 
-def cut(prepared: PreparedData, passages: int | None) -> PreparedData:
+def cut(prepared: PreparedData, passages: int | None) -> TestData:
     # Test passages come first, as in the plain recipe, so that every query kept has its own.
-    tested = {name: prepared.corpus[name] for name in prepared.queries}
+    every = prepared.select("test")
+    tested = {name: prepared.corpus[name] for name in every.queries}
     corpus = dict([*tested.items(), *prepared.corpus.items()][:passages])
-    queries = {name: text for name, text in prepared.queries.items() if name in corpus}
-    return PreparedData((), queries, corpus, {name: {name: 1} for name in queries})
+    queries = {name: text for name, text in every.queries.items() if name in corpus}
+    return TestData(queries, corpus, {name: {name: 1} for name in queries})
 
 
-def evaluate(encoder: Encoder, data: PreparedData, evaluation: Evaluation) -> Mapping[str, float]:
-    run = rank_passages(encoder, data.select("test"), evaluation, device="cpu")
+def evaluate(encoder: Encoder, data: TestData, evaluation: Evaluation) -> Mapping[str, float]:
+    run = rank_passages(encoder, data, evaluation, device="cpu")
     return average(evaluate_run(run, data.qrels, evaluation.measures))
 
 

@@ -13,7 +13,8 @@ from typing import Any
 from harness.experiment.data import FolderSource
 from harness.experiment.lock import SourceName, list_sources, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
-from harness.pipeline.dataset import load_rows, write_prepared
+from harness.pipeline.dataset import write_prepared
+from harness.pipeline.load_data import load_data
 from harness.sources.fetch import Fetcher
 
 ROOT = Path(__file__).parents[2]
@@ -59,10 +60,9 @@ def open_workbench(store: Path, scratch: Path, data_dir: Path | None) -> Workben
     fetcher = Fetcher(EXPERIMENTS, store / "sources", override=data_dir if name == REBUILT else None)
     source = SourceName.of("data", experiment.primary_set.data)
     fetched = fetcher.fetch(source, data.source, lock.sources[source])
-    train, test = load_rows(fetched.folder, data, cache=scratch / "cache")
     prepared = scratch / "prepared"
     prepared.mkdir()
-    write_prepared(prepared, train, test)
+    write_prepared(prepared, load_data(fetched.folder, data, fetched.resolved.files))
     return Workbench(store, scratch, prepared, fetched.resolved.origin)
 
 

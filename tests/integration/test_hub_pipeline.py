@@ -113,8 +113,8 @@ def write_rows(folder: Path, experiment: Experiment) -> Path:
     """Write a data set in the published layout: a card that names a config and its splits, and a file for each."""
     rows = [
         {
-            "question": f"{row.anchor} {number}?",
-            "answer": f"{row.positive} {number}",
+            "question": f"{row.query} {number}?",
+            "answer": f"{row.passage} {number}",
             "id": number,
             "relevant": [number],
         }

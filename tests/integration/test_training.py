@@ -17,7 +17,7 @@ from harness.models.encoder import encode_texts, make_encoder, open_encoder
 from harness.models.encoding import Encoding
 from harness.models.model_folder import PICKLED_SUFFIXES
 from harness.models.training import Checkpoint, train_model
-from harness.pipeline.dataset import Row, list_columns
+from harness.pipeline.rows import Row, list_columns
 from harness.records.record import TrainingLog
 from tests.support.manifests import make_rows, parse
 from tests.support.tiny_model import build_tiny_model
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # What the trainer's own packages warn of is not what is tested here.
 pytestmark = pytest.mark.filterwarnings("default")
 
-ROWS = [Row(row["id"], row["question"], row["answer"]) for row in make_rows(0, 16)]
+ROWS = [Row.pair(row["id"], row["question"], row["answer"]) for row in make_rows(0, 16)]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_evaluations_on_the_way_see_the_model_and_leave_no_trace(base: Path, tmp
 
     def evaluate(model: SentenceTransformer) -> Mapping[str, float]:
         encoder = make_encoder(model, Encoding(), place="model")
-        value = float(encode_texts(encoder, [ROWS[0].anchor], role="query", batch_tokens=512)[0, 0])
+        value = float(encode_texts(encoder, [ROWS[0].query], role="query", batch_tokens=512)[0, 0])
         seen.append(value)
         return {"mrr@10": value}
 
@@ -98,7 +98,7 @@ def test_the_model_is_saved_as_safetensors_and_nothing_as_pickle(base: Path, pla
     assert plain.folder / "model.safetensors" in files
     assert not [path for path in files if path.suffix in PICKLED_SUFFIXES]
     assert not [path for path in files if path.read_bytes()[:1] == b"\x80"]  # as pickles begin since protocol 2
-    text = [ROWS[0].anchor]
+    text = [ROWS[0].query]
     before, after = (
         encode_texts(open_encoder(folder, device="cpu"), text, role="query", batch_tokens=512)
         for folder in (base, plain.folder)

@@ -11,14 +11,17 @@ import pytest
 from harness.models.encoder import encode_texts, open_encoder
 from harness.models.encoding import OWN_ENCODING, Encoding
 from harness.models.training import train_model
-from harness.pipeline.dataset import Row, list_columns
+from harness.pipeline.rows import Row, list_columns
 from tests.support.model_kinds import build
 from tests.support.tiny_training import make_recipe, make_rows
 
 pytestmark = pytest.mark.filterwarnings("default")
 
 # One query and one passage are longer than some of the models read.
-ROWS = [*make_rows(11), Row("long", "list signaling molecules that interact with the kinase", "gene protein " * 30)]
+ROWS = [
+    *make_rows(11),
+    Row.pair("long", "list signaling molecules that interact with the kinase", "gene protein " * 30),
+]
 SET = Encoding(query_prompt="what is the role of ", passage_prompt="gene ", max_seq_length=12)
 
 

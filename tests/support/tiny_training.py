@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.experiment.recipe import Arguments, Embedding, Loss, Precisions, Recipe
-from harness.pipeline.dataset import Row, list_columns
+from harness.pipeline.rows import Row, list_columns
 from tests.support.children import die
 
 WORDS = ["gene", "protein", "cell", "receptor", "cancer", "disease", "treatment", "drug", "risk", "heart", "kinase"]
@@ -17,7 +17,7 @@ def make_rows(count: int) -> list[Row]:
     for number in range(count):
         first, second = WORDS[number % len(WORDS)], WORDS[(number * 7 + 3) % len(WORDS)]
         anchor = f"what is {first} {number % (count - 3)}"
-        rows.append(Row(f"r{number}", anchor, f"{second} and {first} " + f"{first} {number} " * (1 + number % 5)))
+        rows.append(Row.pair(f"r{number}", anchor, f"{second} and {first} " + f"{first} {number} " * (1 + number % 5)))
     return rows
 
 

@@ -130,6 +130,16 @@ def test_an_absent_data_folder_is_answered_with_the_ways_to_name_one(tmp_path: P
         Fetcher(tmp_path, tmp_path).locate(FOLDER, "data")
 
 
+@pytest.mark.parametrize("name", ["faq.csv", "faq.tsv.gz", "faq.parquet"])
+def test_data_may_be_one_file_and_no_other_in_its_folder_is_looked_at(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"content")
+    (tmp_path / "other.csv").write_bytes(b"other")
+    locked = LockedSource(files={name: digest(b"content")}, complete=True)
+    source = FolderSource(kind="folder", path=name)
+    fetched = Fetcher(tmp_path, tmp_path / "cache").fetch(DATA, source, locked)
+    assert (fetched.folder, fetched.resolved.files) == (tmp_path, locked.files)
+
+
 def test_an_absent_model_folder_is_called_one(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"data: no such model folder$"):
         Fetcher(tmp_path, tmp_path).locate(FOLDER, "model")
@@ -143,7 +153,7 @@ def test_no_folder_stands_in_for_what_is_none(source: HubSource | WheelSource, t
 
 def test_a_folder_without_a_file_that_is_wanted_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.doc").write_text("a", encoding="utf-8")
-    with pytest.raises(SourceError, match=r"holds no file of the kinds README\.md, \*\.jsonl"):
+    with pytest.raises(SourceError, match=r"holds no file of the kinds README\.md, \*\.obo, \*\.jsonl"):
         hash_files(tmp_path, "data")
 
 
