@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import lzma
 import os
+import shutil
 import struct
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -15,6 +18,7 @@ from pathlib import Path
 from harness.errors import SourceError
 
 SUMS_FILE = "SHA256SUMS"
+LEFTOVER_SECONDS = 86_400.0
 EVIDENCE = ("records", "runs", "reference")
 # Written by measurements and not from records of trials.
 MEASURED = ("faults.json", "speed.md")
@@ -53,6 +57,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: the disk refuses; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(path.parent, f".{path.name}.")
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -64,6 +69,23 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def clear_leftovers(folder: Path, prefix: str) -> None:
+    """Remove what killed writers left half-made: files and folders of a day ago and more whose names begin so.
+
+    A day is far longer than any of our writers takes, so that none loses what it is writing.
+    """
+    for path in folder.glob(f"{glob.escape(prefix)}*"):
+        try:
+            if time.time() - path.lstat().st_mtime < LEFTOVER_SECONDS:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except OSError:
+            continue  # another process was quicker, or it is not ours to remove
 
 
 def hash_tree(folder: Path, *, skip: Collection[str] = ()) -> dict[str, str]:

