@@ -14,6 +14,7 @@ from harness.records.artifacts import Evidence
 from harness.records.history import Snapshot
 from harness.records.record import Record
 from harness.records.record_set import Shelf
+from harness.report.agreement_tables import list_agreements
 from harness.report.conclusions import list_conclusions
 from harness.report.document import Case, Finding, Report, Section, order_findings
 from harness.report.figures import draw_changes, draw_history, draw_losses, draw_stages, draw_values
@@ -67,6 +68,8 @@ def build_report(
     sections.append(Section(changes.heading, (*changes.blocks, *draw_changes(found))))
     sections.append(Section("Training", tuple(draw_losses(records))))
     if evidence is not None:
+        # First, since worst queries then find what was kept of the same runs.
+        sections.append(list_agreements(shelf, evidence))
         sections += [list_worst_queries(shelf, pair, evidence) for pair in list_pairs(experiment)]
     costs = list_costs(records)
     sections.append(Section(costs.heading, (*costs.blocks, *draw_stages(records))))

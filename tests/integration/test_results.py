@@ -16,7 +16,7 @@ from harness.cli.main import main
 from harness.errors import RecordError
 from harness.gate.reference import accept, plan_acceptance
 from harness.records.record import Record
-from harness.report.document import Report
+from harness.report.document import Report, Table
 from harness.report.experiment import build_report
 from harness.report.results_folder import Rendered, compare_tables, render_results, write_junit, write_tables
 from tests.support.evidence import make_results
@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with the records of two experiments, which tests only read."""
     folder = tmp_path_factory.mktemp("made")
     make_results(folder, read_manifest("bioasq-rebuilt"))
-    make_results(folder, read_manifest("hpo"), model="all-MiniLM-L6-v2", seeds=(0,))
+    make_results(folder, read_manifest("hpo"), model="all-MiniLM-L6-v2", seeds=(0, 1))
     return folder
 
 
@@ -248,7 +248,7 @@ def test_a_recipe_edited_for_one_seed_names_the_older_records_not_the_new_one() 
     new = make_record(values, experiment=edited, model="all-MiniLM-L6-v2", seed=0, created="2026-02-01T00:00:00+00:00")
     for records in ((old, new), (new, old)):
         with pytest.raises(
-            RecordError, match=r"seed=1: recorded under another recipe than the manifest's: run it again"
+            RecordError, match=r"seed1: recorded under another recipe than the manifest's: run it again"
         ):
             build_report(records)
 
@@ -265,3 +265,15 @@ def test_a_check_draws_anew_whatever_the_note_of_drawn_pictures_says(small: Path
     note.write_text(text.replace(old, new), encoding="utf-8")
     (said,) = compare_tables(small, rounds=ROUNDS).differing
     assert said.startswith(f"{picture}:")
+
+
+def test_the_agreement_of_runs_is_told_between_seeds_and_with_the_untrained_model(rendered: Rendered) -> None:
+    report = rendered.reports["bioasq-rebuilt"]
+    section = next(section for section in report.sections if section.heading == "Agreement of runs")
+    table = section.blocks[1]
+    assert isinstance(table, Table)
+    assert [row[1:3] for row in table.rows] == [("one another", "3"), ("the untrained model", "3")]
+    # What is trained anew differs less from itself than from what was not trained.
+    (_, _, _, *between), (_, _, _, *before) = table.rows
+    assert float(between[0]) < float(before[0])
+    assert all(0 <= float(row[-1]) <= 1 for row in table.rows)

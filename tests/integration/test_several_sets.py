@@ -11,6 +11,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.evidence.verify import verify_records
+from harness.records.artifacts import Evidence
 from harness.records.record import Record, read_record, read_records
 from harness.records.run import read_run
 from harness.report.document import Table
@@ -235,3 +236,19 @@ def test_the_report_says_how_models_were_asked_and_what_to_know_of_it(folder: Pa
     notes = [finding.text for finding in report.findings if finding.title == "how it was ranked"]
     missing = "queries have no ranked list, and count as found nothing"
     assert notes == [f"lists on tiny/test: 1 of 8 {missing}: r27", f"lists on other/test: 1 of 12 {missing}: r211"]
+
+
+def test_trained_runs_are_compared_with_another_system_s_at_every_dimension(folder: Path) -> None:
+    results = folder / "results"
+    records = read_records(results / "records" / "tiny")
+    report = build_report(records, evidence=Evidence(results), rounds=100)
+    (section,) = (section for section in report.sections if section.heading == "Agreement of runs")
+    _, *tables = section.blocks
+    for table in tables:
+        assert isinstance(table, Table)
+        rows = [row[:4] for row in table.rows if row[0] == "small/twice"]
+        assert rows == [
+            ("small/twice", dim, against, "1")
+            for dim in ("32", "8")
+            for against in ("the untrained model", "the run of lists")
+        ]
