@@ -49,12 +49,14 @@ def add_hub_commands(
 
 def _lock(options: argparse.Namespace) -> int:
     from harness.experiment.manifest import read_experiment  # noqa: PLC0415 - see add_hub_commands
+    from harness.pipeline.load_data import read_facts  # noqa: PLC0415
     from harness.pipeline.selection import find_manifest  # noqa: PLC0415
     from harness.sources.locking import prepare_lock, write_lock  # noqa: PLC0415
 
     manifest = find_manifest(options.experiment, EXPERIMENTS)
     experiment = read_experiment(manifest)
-    new = prepare_lock(manifest, experiment, _make_fetcher(options, manifest, experiment))
+    fetcher = _make_fetcher(options, manifest, experiment)
+    new = prepare_lock(manifest, experiment, fetcher, read_facts=read_facts)
     for line in (*new.changes, *new.moved):
         print(line)
     if options.check:

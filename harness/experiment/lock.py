@@ -13,6 +13,7 @@ from pydantic import model_validator
 from harness.core.schema import Bytes, Digest, Frozen, Line, canonical_json, decode_json, format_json, read_text
 from harness.errors import LockError
 from harness.experiment.data import Source
+from harness.experiment.data_facts import DataFacts
 from harness.experiment.manifest import Experiment
 from harness.experiment.model import Model
 
@@ -37,6 +38,11 @@ class SourceName(str):
         """What the source is for."""
         kind = self.partition(":")[0]
         return next(role for role in ROLES if role == kind)
+
+    @property
+    def own(self) -> str:
+        """What the manifest calls it, without the role."""
+        return self.partition(":")[2]
 
 
 class LockedSource(Frozen):
@@ -69,12 +75,16 @@ class ResolvedSource(Frozen):
 
 
 class Lock(Frozen):
-    """Every source of one experiment, under the name ``data:NAME``, ``model:NAME`` or ``run:NAME``."""
+    """Every source of one experiment, under the name ``data:NAME``, ``model:NAME`` or ``run:NAME``.
+
+    ``data`` holds, by the data set's own name, what was read off the files; older locks have none.
+    """
 
     schema_version: Literal[2]
     experiment: str
     sources_digest: str
     sources: dict[str, LockedSource]
+    data: dict[str, DataFacts] | None = None
 
 
 def list_sources(experiment: Experiment) -> dict[SourceName, Source]:

@@ -10,7 +10,7 @@ from typing import Any
 from harness.core.text import clip
 from harness.errors import DataError
 from harness.experiment.data import PART_NAMES, PartName
-from harness.pipeline.dataset import PreparedData, TestData, check_relevance
+from harness.pipeline.dataset import PreparedData, TestData, check_relevance, count_parts
 from harness.pipeline.rows import Row, check_texts
 from harness.pipeline.tables import read_delimited, read_json_lines
 
@@ -19,7 +19,7 @@ GRADE = re.compile(r"-?[0-9]{1,9}")
 SHOWN_CHARACTERS = 120
 
 
-def load_beir(folder: Path, files: Collection[str]) -> tuple[PreparedData, dict[PartName, tuple[Row, ...]]]:
+def load_beir(folder: Path, files: Collection[str]) -> PreparedData:
     """Load a folder in BEIR's layout.
 
     A passage's title stands before its text, with a blank between, as BEIR's own encoders put it. Queries that no file
@@ -30,7 +30,7 @@ def load_beir(folder: Path, files: Collection[str]) -> tuple[PreparedData, dict[
         files: the paths in it that were hashed; nothing else is read.
 
     Returns:
-        The data, whose training rows are the pairs of qrels/train.tsv, and every part's rows.
+        The data, whose training rows are the pairs of qrels/train.tsv.
 
     Raises:
         DataError: a file is missing or broken, an id is listed twice, or a judgement names what is not there.
@@ -58,7 +58,7 @@ def load_beir(folder: Path, files: Collection[str]) -> tuple[PreparedData, dict[
         if part != "train":
             tests[part] = TestData({query: queries[query] for query in judged}, corpus, judged)
             check_relevance(part, tests[part])
-    return PreparedData(rows.get("train", ()), corpus, tests), rows
+    return PreparedData(rows.get("train", ()), corpus, tests, count_parts(rows))
 
 
 def _find(folder: Path, files: Collection[str], name: str) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 from harness.core.text import clip
 from harness.errors import DataError
 from harness.experiment.data import PART_NAMES, PartName
+from harness.experiment.data_facts import DataFacts, PartFacts
 from harness.pipeline.rows import Row
 from harness.records.trec import Qrels, read_qrels, write_qrels
 
-TRAIN_FILE, CORPUS_FILE = "train.jsonl", "corpus.jsonl"
+TRAIN_FILE, CORPUS_FILE, PARTS_FILE = "train.jsonl", "corpus.jsonl", "parts.jsonl"
 # Where every row is a query and its one passage under the row's id, rows say it all; the parts are train and test then.
 TEST_FILE, QRELS_FILE = "test.jsonl", "qrels.gz"
 SHOWN_IDS = 5
@@ -45,11 +46,19 @@ class PreparedData:
         train: rows to train on.
         corpus: passage id -> text, of all parts.
         tests: what is judged, by part; they share the corpus.
+        parts: how many rows each part was made from.
     """
 
     train: tuple[Row, ...]
     corpus: Mapping[str, str]
     tests: Mapping[PartName, TestData]
+    parts: Mapping[PartName, PartFacts]
+
+    @property
+    def facts(self) -> DataFacts:
+        """What the lock keeps of it."""
+        duplicates = len(self.corpus) - len(set(self.corpus.values()))
+        return DataFacts(parts=dict(self.parts), passages=len(self.corpus), duplicate_passages=duplicates)
 
     def select(self, part: PartName) -> TestData:
         """Return what is ranked and judged of a part.
@@ -107,7 +116,12 @@ def prepare_rows(parts: Mapping[PartName, Sequence[Row]], *, merge: bool) -> Pre
         queries = {row.query_id: row.query for row in some}
         tests[part] = TestData(queries, corpus, {query: judged[query] for query in queries})
         check_relevance(part, tests[part])
-    return PreparedData(rows.get("train", ()), corpus, tests)
+    return PreparedData(rows.get("train", ()), corpus, tests, count_parts(rows))
+
+
+def count_parts(rows: Mapping[PartName, Sequence[Row]]) -> dict[PartName, PartFacts]:
+    """Return how many rows each part has, and its first row's id."""
+    return {part: PartFacts(rows=len(some), first_id=some[0].query_id if some else None) for part, some in rows.items()}
 
 
 def check_relevance(place: str, test: TestData) -> None:
@@ -147,6 +161,7 @@ def write_prepared(folder: Path, data: PreparedData) -> None:
         write_qrels(data.tests["test"].qrels, folder / QRELS_FILE)
         return
     _write_lines(folder / TRAIN_FILE, map(_describe_row, data.train))
+    _write_lines(folder / PARTS_FILE, ({"part": part, **facts.model_dump()} for part, facts in data.parts.items()))
     _write_lines(folder / CORPUS_FILE, ({"id": name, "text": text} for name, text in data.corpus.items()))
     for part, test in data.tests.items():
         _write_lines(
@@ -176,7 +191,8 @@ def read_prepared(folder: Path) -> PreparedData:
             queries = {line["id"]: line["text"] for line in _read_lines(path)}
             tests[part] = TestData(queries, corpus, read_qrels(folder / f"{part}.qrels.gz"))
             check_relevance(str(path), tests[part])
-    return PreparedData(train, corpus, tests)
+    parts = {line.pop("part"): PartFacts.model_validate(line) for line in _read_lines(folder / PARTS_FILE)}
+    return PreparedData(train, corpus, tests, parts)
 
 
 def _find_pairs(data: PreparedData) -> list[Row] | None:

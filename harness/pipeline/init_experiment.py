@@ -14,6 +14,7 @@ from harness.experiment.data import COMMIT, FolderSource, HubSource, PartName
 from harness.experiment.lock import Role, format_lock
 from harness.experiment.manifest import parse_experiment
 from harness.models.model_folder import check_model_folder
+from harness.pipeline.load_data import read_facts
 from harness.pipeline.own_data import (
     choose_columns,
     describe_tables,
@@ -79,7 +80,7 @@ def init_experiment(brought: Brought, folder: Path, *, store: Path) -> Initialis
     model = _look_at_model(brought.model, fetcher)
     text = format_manifest(name, data, model, parts)
     experiment = parse_experiment(tomllib.loads(text), place=str(manifest))
-    locked = make_lock(experiment, fetcher)
+    locked = make_lock(experiment, fetcher, read_facts=read_facts)
     _write(lock, format_lock(locked))
     _write(manifest, text)
     trained = f"{model.name} is trained on part train and evaluated before and after" if "train" in parts else ""

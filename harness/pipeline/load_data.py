@@ -10,6 +10,7 @@ from typing import Any
 from harness.core.text import clip
 from harness.errors import DataError
 from harness.experiment.data import PART_NAMES, Columns, Data, PartName, Parts
+from harness.experiment.data_facts import DataFacts, PartFacts
 from harness.pipeline.beir import load_beir
 from harness.pipeline.dataset import PreparedData, prepare_rows
 from harness.pipeline.obo import read_terms, select_rows
@@ -34,14 +35,19 @@ def load_data(folder: Path, data: Data, files: Collection[str]) -> PreparedData:
             that break a rule (with their numbers).
     """
     if data.format == "beir":
-        loaded, rows = load_beir(folder, files)
+        loaded = load_beir(folder, files)
     else:
         rows = _load_rows(folder, data, files)
         merge = data.columns is not None and data.columns.id is None
         loaded = prepare_rows(rows, merge=merge)
     for part in PART_NAMES:
-        _check_expected(part, rows.get(part, ()), data)
+        _check_expected(part, loaded.parts.get(part), data)
     return loaded
+
+
+def read_facts(data: Data, folder: Path, files: Collection[str]) -> DataFacts:
+    """Load a data set and say what the lock keeps of it; arguments and errors are those of `load_data`."""
+    return load_data(folder, data, files).facts
 
 
 def _load_rows(folder: Path, data: Data, files: Collection[str]) -> dict[PartName, tuple[Row, ...]]:
@@ -116,9 +122,10 @@ def _list_wanted(columns: Columns | None) -> list[str]:
     return list(dict.fromkeys((columns.query, columns.passage, *(name for name in optional if name))))
 
 
-def _check_expected(part: PartName, rows: Sequence[Row], data: Data) -> None:
+def _check_expected(part: PartName, found: PartFacts | None, data: Data) -> None:
+    rows, first_id = (0, None) if found is None else (found.rows, found.first_id)
     count, first = data.expected_rows(part), data.expected_first_id(part)
-    if count is not None and len(rows) != count:
-        raise DataError(f"{part}: has {len(rows)} rows, the manifest says {count}")
-    if first is not None and rows and rows[0].query_id != first:
-        raise DataError(f"{part}: the first id is {rows[0].query_id!r}, the manifest says {first!r}")
+    if count is not None and rows != count:
+        raise DataError(f"{part}: has {rows} rows, the manifest says {count}")
+    if first is not None and first_id != first:
+        raise DataError(f"{part}: the first id is {first_id!r}, the manifest says {first!r}")

@@ -12,6 +12,7 @@ from typing import Any
 from harness.core.text import clip
 from harness.errors import DataError
 from harness.experiment.data import Columns
+from harness.pipeline.tables import Number
 from harness.records.trec import MAX_LINE_BYTES
 
 SHOWN_ROWS = 5
@@ -20,6 +21,7 @@ MAX_ID_BYTES = MAX_LINE_BYTES // 4
 ID_RULE = f"expected no white space, no control character NUL, and at most {MAX_ID_BYTES} bytes of UTF-8"
 # Of the SHA-256 of a text without an id: among a million texts, two share 16 digits once in 37 million times.
 ID_DIGITS = 16
+WHOLE = re.compile(r"-?[0-9]+")
 LABEL = re.compile(r"[0-9]{1,9}")
 
 
@@ -139,7 +141,8 @@ class _Cells:
 
     def take_id(self, found: Any, column: str, where: str) -> str:
         # Hub tables often number their rows; anything else but text is somebody's mistake.
-        if isinstance(found, bool) or not isinstance(found, str | int) or not str(found).strip():
+        number = isinstance(found, Number) and not WHOLE.fullmatch(found)
+        if isinstance(found, bool) or number or not isinstance(found, str | int) or not str(found).strip():
             self.problems.append(f"{where}: {column} is {_quote(found)}, expected text or a whole number")
             return ""
         name = str(found)
@@ -148,7 +151,9 @@ class _Cells:
         return name
 
     def take_text(self, found: Any, column: str, where: str) -> str:
-        if not isinstance(found, str) or not found.strip():
+        if isinstance(found, Number):
+            self.problems.append(f"{where}: {column} is the number {_quote(found)}, expected text: put it in quotes")
+        elif not isinstance(found, str) or not found.strip():
             self.problems.append(f"{where}: {column} is {_quote(found)}, expected text")
         elif not _is_encodable(found):
             self.problems.append(f"{where}: {column} cannot be written as UTF-8: {_quote(found)}")

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.errors import RecordError, ThresholdMissed
+from harness.errors import DataError, RecordError, ThresholdMissed
 from harness.experiment.claims import BASELINE
 from harness.experiment.data import PartName
+from harness.experiment.data_facts import list_differences
 from harness.experiment.lock import Lock, SourceName, list_sources, name_source
 from harness.experiment.manifest import Experiment
 from harness.experiment.model import Model
@@ -20,6 +21,7 @@ from harness.models.device import describe_arithmetic, keep_freed_memory, name_d
 from harness.models.encoding import Encoding
 from harness.models.training import choose_precision
 from harness.pipeline import stages
+from harness.pipeline.dataset import PreparedData
 from harness.pipeline.other_rankers import list_parameters, rank_words, take_run
 from harness.pipeline.progress import Progress
 from harness.pipeline.results import make_results, replace_record
@@ -109,6 +111,7 @@ def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
         source = fetched[data_name] = _fetch(context, data_name)
         progress.begin_stage("prepare")
         prepared[name] = stages.prepare(experiment.data[name], source.resolved, source.folder, store=context.store)
+        check_facts(name, prepared[name].data, context.lock)
         done.note("prepare", prepared[name].output)
     tests = {str(one): _select_test(prepared[one.data], one.part) for one in evaluation.test_sets}
 
@@ -253,6 +256,21 @@ def _train(
     )
     done.note("train", trained.output)
     return _Subject(trained.folder, {}, trained.output.entry.digest, trained.log)
+
+
+def check_facts(name: str, data: PreparedData, lock: Lock) -> None:
+    """Hold prepared data against what the lock keeps of them, if it does.
+
+    Raises:
+        DataError: naming what differs, as after a change of columns or parts.
+    """
+    locked = (lock.data or {}).get(name)
+    differences = [] if locked is None else list(list_differences(data.facts, locked))
+    if differences:
+        raise DataError(
+            f"data.{name}: {'; '.join(differences)}: the manifest's part on it changed since; look at the change, "
+            f"then: harness lock {lock.experiment}"
+        )
 
 
 def check_thresholds(record: Record) -> None:

@@ -23,12 +23,22 @@ CELL_CHARACTERS = 2**30
 READ_ERRORS = (OSError, EOFError, UnicodeDecodeError, zlib.error)
 
 
+class Number(str):
+    """A number as the file spells it: no text, but an id, a score or a label can be made of it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Show it without quotes, as it stands in the file."""
+        return str(self)
+
+
 @dataclass(frozen=True)
 class Table:
     """The names of a file's columns, and its rows with those of its cells that were asked for.
 
-    A cell of text, or a number in JSON, is its text. What is no text (null, true, a list, a date of Parquet) is kept as
-    what it is, so that whoever wants text can say what was found.
+    A cell of text is its text, and a number of JSON a `Number`. What is neither (null, true, a list, a date of Parquet)
+    is kept as what it is, so that whoever wants text can say what was found.
     """
 
     names: tuple[str, ...]
@@ -173,7 +183,7 @@ def _read_parquet(path: Path, columns: Sequence[str] | None) -> Table:
 
 
 def _spell(cell: Any) -> Any:
-    return str(cell) if isinstance(cell, int) and not isinstance(cell, bool) else cell
+    return Number(cell) if isinstance(cell, int) and not isinstance(cell, bool) else cell
 
 
 def _parse_line(line: str, path: Path, number: int) -> dict[str, Any]:
@@ -190,7 +200,7 @@ def _parse_line(line: str, path: Path, number: int) -> dict[str, Any]:
 
 
 # Numbers as they are spelt: 1.50 stays 1.50, and one of 6,000 digits is no integer for anybody to make.
-_parse: Callable[[str], Any] = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str).decode
+_parse: Callable[[str], Any] = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Number).decode
 
 
 def _open(path: Path) -> IO[bytes]:

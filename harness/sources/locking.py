@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.files import write_atomically
 from harness.errors import LockError, SourceError
-from harness.experiment.data import FolderSource, HubSource
+from harness.experiment.data import Data, FolderSource, HubSource
+from harness.experiment.data_facts import DataFacts, list_differences
 from harness.experiment.lock import (
     Lock,
     LockedSource,
@@ -22,6 +23,9 @@ from harness.experiment.lock import (
 from harness.experiment.manifest import Experiment
 from harness.sources.fetch import Fetcher, find_kind, find_root, hash_files, is_wanted, mend_files
 from harness.sources.hub import find_head, is_offline, list_hashes
+
+# Reads a data set (of the folder and the hashed files in it) and says what the lock keeps of it.
+ReadFacts = Callable[[Data, Path, Mapping[str, str]], DataFacts]
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class NewLock:
 
     @property
     def changes(self) -> list[str]:
-        """A line for every file whose place in the lock changes."""
+        """A line for every file whose place in the lock changes, and for what is read off the data."""
         return [] if self.old is None else list(list_changes(self.old, self.lock))
 
     @property
@@ -72,10 +76,13 @@ class NewLock:
         return not self.same or any(moved.changed for moved in self.moved)
 
 
-def prepare_lock(manifest: Path, experiment: Experiment, fetcher: Fetcher) -> NewLock:
+def prepare_lock(
+    manifest: Path, experiment: Experiment, fetcher: Fetcher, *, read_facts: ReadFacts | None = None
+) -> NewLock:
     """Look at what an experiment's sources are now, beside the lock that there is.
 
     Raises:
+        DataError: ``read_facts`` cannot read the data.
         SourceError: a source cannot be had, a file of the hub is not what the hub lists, or the hub does not say.
     """
     path = manifest.with_suffix(".lock")
@@ -83,7 +90,7 @@ def prepare_lock(manifest: Path, experiment: Experiment, fetcher: Fetcher) -> Ne
         old = read_lock(path, experiment)
     except LockError:
         old = None
-    lock = make_lock(experiment, fetcher)
+    lock = make_lock(experiment, fetcher, read_facts=read_facts)
     same = path.is_file() and path.read_bytes() == format_lock(lock).encode()
     moved = () if is_offline() else tuple(list_moved(experiment))
     return NewLock(path, lock, old, same, moved)
@@ -103,13 +110,14 @@ def write_lock(new: NewLock, experiment: Experiment) -> None:
         raise LockError(f"{new.path}: cannot be written: {cause.strerror or cause}") from cause
 
 
-def make_lock(experiment: Experiment, fetcher: Fetcher) -> Lock:
-    """Bring every source of an experiment to this machine and note what its files are.
+def make_lock(experiment: Experiment, fetcher: Fetcher, *, read_facts: ReadFacts | None = None) -> Lock:
+    """Bring every source of an experiment to this machine and note what its files are, and what the data in them.
 
     Raises:
+        DataError: ``read_facts`` cannot read the data.
         SourceError: a source cannot be had, or a file of the hub is not what the hub lists.
     """
-    sources = {}
+    sources, facts = {}, {}
     for name, source in list_sources(experiment).items():
         folder, _ = fetcher.locate(source, name.role)
         files = hash_files(folder, name.role)
@@ -117,8 +125,14 @@ def make_lock(experiment: Experiment, fetcher: Fetcher) -> Lock:
             files |= _check_listed(source, name.role, folder, files)
         sizes = {path: (find_root(folder) / path).stat().st_size for path in files}
         sources[str(name)] = LockedSource(files=files, complete=True, sizes=sizes)
+        if name.role == "data" and read_facts is not None:
+            facts[name.own] = read_facts(experiment.data[name.own], find_root(folder), files)
     return Lock(
-        schema_version=2, experiment=experiment.name, sources_digest=digest_sources(experiment), sources=sources
+        schema_version=2,
+        experiment=experiment.name,
+        sources_digest=digest_sources(experiment),
+        sources=sources,
+        data=facts or None,
     )
 
 
@@ -149,6 +163,9 @@ def list_changes(old: Lock, new: Lock) -> Iterator[str]:
         for path in _compare(before, after):
             was, becomes = before.get(path, "not locked"), after.get(path, "not there")
             yield f"{name}: {path}: {was} -> {becomes}"
+    locked, found = old.data or {}, new.data or {}
+    for data in sorted(locked.keys() & found.keys()):
+        yield from (f"data:{data}: {difference}" for difference in list_differences(found[data], locked[data]))
 
 
 def check_pinned(old: Lock, new: Lock, experiment: Experiment) -> None:
