@@ -4,8 +4,18 @@
     >>> records = harness.read_records(Path("results/records/my"))
     >>> verdicts = harness.judge(experiment, records)
 
-Ten rooms, whose imports point one way: core < experiment < records < sources < models < pipeline;
-records < analysis < report < gate; pipeline and report < evidence < cli. Each room's docstring says what goes there.
+Ten rooms and the command line, whose imports point one way, from the bottom up (contracts in pyproject.toml):
+
+    core          words, files, strict parsing
+    experiment    what is declared
+    records       what is kept of a trial
+    sources       where files come from
+    models        torch: load, embed, search, train    |   analysis   statistics on records
+    pipeline      a trial from sources to record       |   report     one document, many renderers
+    evidence      what a stranger can check            |   gate       candidate against reference
+    cli, pytest_plugin (with pytest_cases)
+
+Each room's docstring says what goes there; tests/unit mirrors the rooms, docs/ is for users.
 """
 
 from __future__ import annotations

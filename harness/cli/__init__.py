@@ -1,7 +1,8 @@
 """The command line: one module a group of commands, no domain logic.
 
-A new command goes into the module of its group, and is described to argparse there; ``main`` joins the groups and turns
-errors into exit codes.
+A new command goes into its group's module: ``run``; ``data`` (init, export); ``sources`` (lock, fetch, publish);
+``gate`` (gate, accept); ``evidence`` (verify, bundle, rerun, doctor, store); ``main`` (report) joins the groups and
+turns errors into exit codes. A group of its own is a new module that ``main`` adds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """What a stranger can check, and what is published.
 
-A new check goes into ``binding`` (records against what they rest on) or ``recompute`` (values from runs); what
-nobody can recompute is listed in ``attested``. ``publish`` and ``model_card`` are what the hub gets.
+A new check goes into ``binding`` (records against manifest, machine, git and one another) or ``recompute`` (values
+from runs), and is called in ``verify``; what nobody can recompute is listed in ``attested``. ``baselines`` runs
+untrained models again, ``determinism`` a whole trial twice. ``bundle`` packs all evidence; ``publish`` and
+``model_card`` are what the hub gets.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """A candidate against the accepted reference: worse, no worse, suspect, or not comparable.
 
-A new rule goes into ``quality`` or ``costs``, its limit into ``policy``; ``reference`` replaces what is accepted.
+A new limit goes into ``policy``, the rule that uses it into ``quality`` (measures) or ``costs`` (seconds, bytes),
+whose cells ``compare`` puts together. ``reference`` replaces what is accepted, ``golden`` keeps the fixed one
+beside it; ``report`` and ``acceptance_report`` build the documents that `harness.report` renders; ``simulation``
+says how often the gate errs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """All that knows torch: load, embed, search, train.
 
-A new loss goes into ``trainer`` (the library's own) or ``loss`` (where batches are cut anew), a new kind of model into
-``model_folder`` (what may be loaded) and ``embedding_paths`` (how it is embedded). No other room imports torch.
+A new loss is named in `harness.experiment.recipe` and made in ``trainer`` (the library's own) or ``loss`` (where
+batches are cut anew). A new kind of model goes into ``model_folder`` (what may be loaded at all), ``loading``, and
+``embedding_paths`` (the three ways to embed: packed, padded, the library's). ``encoding`` holds the settings,
+``encoder`` applies them. No other room imports torch.
 """
 
 from __future__ import annotations

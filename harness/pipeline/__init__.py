@@ -1,7 +1,11 @@
 """A trial from sources to record: prepare, baseline, train, evaluate.
 
-A new format of data goes beside ``dataset``, a new stage into ``stages`` and ``run_trial``. ``store`` keeps what
-stages make, ``selection`` turns what a person types into one experiment, ``doctor`` says what a machine can run.
+A new file format of tables (as Avro) goes into ``tables``, a new layout (as BEIR) into a module beside ``beir`` and
+``obo``, both with a case in ``load_data``; `harness.experiment.data` names layouts. A new stage goes into
+``stages`` and ``run_trial``.
+
+``store`` keeps what stages make, ``selection`` turns what a person types into one experiment, ``doctor`` says what
+a machine can run, ``init_experiment`` makes a first manifest.
 """
 
 from __future__ import annotations

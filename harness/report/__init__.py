@@ -1,8 +1,12 @@
 """One document, many renderers, and the experiment's own report.
 
-A new column goes into the table's module (``verdict_tables``, ``run_tables``, ``model_tables``, ``set_tables``), a
-new picture into ``figures`` (what is drawn) and ``svg`` (how), a new warning into ``findings``, a new renderer
-beside ``markdown`` and ``html``.
+A new column goes into its table's module: values and verdicts into ``verdict_tables``, time, memory and cost into
+``run_tables``, what models were asked into ``model_tables``, test sets into ``set_tables``. A new warning goes into
+``findings``, a new sentence at the top into ``conclusions``, a new picture into ``figures`` (what is drawn) and
+``svg`` (how).
+
+A new renderer goes beside ``markdown``, ``html``, ``terminal``, ``junit`` and ``github``, and is called where the
+file is written: ``results_folder``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Where files come from, each held against the lock.
 
-A new kind of source goes here: its declaration into `harness.experiment.data`, its fetching beside ``hub`` and
-``wheels``, its case into ``fetch``. ``locking`` makes locks, ``offline`` a folder that runs without a network.
+A new kind of source is declared in `harness.experiment.data`, fetched by a module beside ``hub`` (repositories) and
+``wheels`` (packages of Python), and chosen in ``fetch``. Locks need no change: ``locking`` writes the hashes of
+whatever was fetched, ``offline`` copies it to a folder that runs without a network.
 """
 
 from __future__ import annotations
