@@ -42,6 +42,15 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Commit the faults of tests/fault, and write what was survived into results/faults.json and docs/faults.md."""
+    _install(session, "dev")
+    session.env["HARNESS_FAULTS"] = "results/faults.json"
+    _run(session, "pytest", "tests/fault", *session.posargs)
+    session.run("python", "-m", "tests.fault.table")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting with ruff, and the direction of imports between rooms with import-linter."""
     session.install("-c", CONSTRAINTS, "ruff", "import-linter")

@@ -7,12 +7,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness.errors import SourceError
-
 PASSED, DIFFERS = 0, 1
 RESULTS, STORE = Path("results"), Path(".store")
 EXPERIMENTS, CONSTRAINTS = Path("benchmarks/experiments"), Path("constraints.txt")
-BUNDLE, FAULTS_PAGE = Path("evidence.zip"), Path("docs/faults.md")
+BUNDLE = Path("evidence.zip")
 MEBIBYTE = 2**20
 
 
@@ -53,12 +51,6 @@ def add_evidence_commands(
     doctor.add_argument("--results", type=Path, default=RESULTS, help="default: results")
     doctor.set_defaults(run=_doctor)
 
-    faults = commands.add_parser("faults", help="write the docs' table of faults survived from the suite's report")
-    faults.add_argument("report", type=Path, nargs="?", default=RESULTS / "faults.json", help="default: %(default)s")
-    faults.add_argument("--page", type=Path, default=FAULTS_PAGE, help="default: %(default)s")
-    faults.add_argument("--check", action="store_true", help="write nothing; exit 1 where the table differs")
-    faults.set_defaults(run=_faults)
-
     store = commands.add_parser("store", help="look after the store of stage outputs")
     actions = store.add_subparsers(required=True, metavar="ACTION")
     for name, run, text in (
@@ -70,6 +62,10 @@ def add_evidence_commands(
         action = actions.add_parser(name, help=text)
         action.add_argument("--store", type=Path, default=STORE, help="default: .store")
         action.set_defaults(run=run)
+        if name == "ls":
+            action.add_argument(
+                "--results", type=Path, default=RESULTS, help="records that name them; default: results"
+            )
         if name == "gc":
             action.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
             action.add_argument(
@@ -156,27 +152,21 @@ def _doctor(options: argparse.Namespace) -> int:
     return worst
 
 
-def _faults(options: argparse.Namespace) -> int:
-    from harness.evidence.faults import update_page  # noqa: PLC0415 - see add_evidence_commands
-
-    same = update_page(options.page, options.report, check=options.check)
-    if same:
-        print(f"{options.page}: nothing changed")
-        return PASSED
-    print(f"{options.page}: {f'differs from what {options.report} says' if options.check else 'written'}")
-    return DIFFERS if options.check else PASSED
-
-
 def _list(options: argparse.Namespace) -> int:
     from harness.core.text import format_seconds  # noqa: PLC0415
     from harness.pipeline.store import Store  # noqa: PLC0415
-    from harness.pipeline.store_cleanup import list_outputs  # noqa: PLC0415 - see add_evidence_commands
+    from harness.pipeline.store_cleanup import list_outputs, list_users  # noqa: PLC0415 - see add_evidence_commands
+    from harness.records.untrusted import take_in  # noqa: PLC0415
 
+    # What is broken there is for `harness verify` to say.
+    users = list_users(take_in(options.results / "records", side="records").records)
     for item in list_outputs(Store(options.store)):
         stage, key, entry = item.path.parent.name, item.path.name, item.entry
         took = "broken" if entry is None else f"took {format_seconds(entry.seconds)}, made {entry.created}"
-        seed = "" if entry is None or "seed" not in entry.inputs else f"seed {entry.inputs['seed']}, "
-        print(f"{stage:<9} {key[:12]} {_format(item.size_bytes):>11}  {seed}{took}")
+        names = users.get(key, ())
+        of = f" for {names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}" if names else ""
+        seed = "" if entry is None or of or "seed" not in entry.inputs else f"seed {entry.inputs['seed']}, "
+        print(f"{stage:<9} {key[:12]} {_format(item.size_bytes):>11}  {seed}{took}{of}")
     return PASSED
 
 
@@ -209,16 +199,9 @@ def _check(options: argparse.Namespace) -> int:
 
 def _collect(options: argparse.Namespace) -> int:
     from harness.pipeline.store import Store  # noqa: PLC0415
-    from harness.pipeline.store_cleanup import collect_garbage  # noqa: PLC0415 - see add_evidence_commands
+    from harness.pipeline.store_cleanup import collect_garbage, list_needed  # noqa: PLC0415 - see add_evidence_commands
 
-    keep: set[str] | None = None
-    if options.results is not None:
-        from harness.records.record import read_records  # noqa: PLC0415
-
-        folders = [path for path in sorted((options.results / "records").glob("*")) if path.is_dir()]
-        if not folders:
-            raise SourceError(f"{options.results}: holds no records, so every output would go; is this the folder?")
-        keep = {cost.key for path in folders for record in read_records(path) for cost in record.stages.values()}
+    keep = None if options.results is None else list_needed(options.results)
     freed = 0
     for removal in collect_garbage(Store(options.store), keep=keep, dry_run=options.dry_run):
         item = removal.item

@@ -6,6 +6,7 @@ import glob
 import hashlib
 import lzma
 import os
+import re
 import shutil
 import struct
 import tempfile
@@ -19,6 +20,7 @@ from harness.errors import SourceError
 
 SUMS_FILE = "SHA256SUMS"
 LEFTOVER_SECONDS = 86_400.0
+TEMPORARY_ENDING = re.compile("[a-z0-9_]{8}")  # as tempfile ends its names
 EVIDENCE = ("records", "runs", "reference")
 # Written by measurements and not from records of trials.
 MEASURED = ("faults.json", "speed.md")
@@ -72,13 +74,14 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def clear_leftovers(folder: Path, prefix: str) -> None:
-    """Remove what killed writers left half-made: files and folders of a day ago and more whose names begin so.
+    """Remove what killed writers left half-made: files and folders of a day ago and more, named so by tempfile.
 
     A day is far longer than any of our writers takes, so that none loses what it is writing.
     """
     for path in folder.glob(f"{glob.escape(prefix)}*"):
         try:
-            if time.time() - path.lstat().st_mtime < LEFTOVER_SECONDS:
+            # An editor's .NAME.swp, for one, is not ours to remove.
+            if not is_leftover(path) or not TEMPORARY_ENDING.fullmatch(path.name.removeprefix(prefix)):
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -86,6 +89,15 @@ def clear_leftovers(folder: Path, prefix: str) -> None:
                 path.unlink()
         except OSError:
             continue  # another process was quicker, or it is not ours to remove
+
+
+def is_leftover(path: Path) -> bool:
+    """Say whether something temporary is so old that nobody can be at work on it.
+
+    Raises:
+        OSError: it is gone.
+    """
+    return time.time() - path.lstat().st_mtime >= LEFTOVER_SECONDS
 
 
 def hash_tree(folder: Path, *, skip: Collection[str] = ()) -> dict[str, str]:

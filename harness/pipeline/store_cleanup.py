@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import StoreError
+from harness.core.files import is_leftover
+from harness.errors import SourceError, StoreError
 from harness.pipeline.store import ASIDE, LOCKS, MAKING, SCRATCH, SOURCES, Entry, Store, check_output, read_entry
+from harness.records.record import Record, read_records
 
-Kind = Literal["output", "checkpoints of a training", "half-made output", "broken output", "sources"]
+Kind = Literal["output", "checkpoints of a training", "half-made output", "broken output", "sources", "left over"]
+# What `_remove`, and unpacking in the sources, name the folders that they work in.
+REMOVED = ".removed-"
+TEMPORARY = (REMOVED, ".unpacking-", ".wheels-")
 NO_STAGES = frozenset({ASIDE, LOCKS, SCRATCH, SOURCES})
 
 
@@ -64,6 +69,28 @@ def list_items(store: Store) -> list[Item]:
     return items
 
 
+def list_users(records: Iterable[Record]) -> dict[str, list[str]]:
+    """Return, by an output's key, the ids of the trials whose records name it."""
+    users: dict[str, list[str]] = {}
+    for record in records:
+        for key in dict.fromkeys(cost.key for cost in record.stages.values()):
+            users.setdefault(key, []).append(record.trial.id)
+    return users
+
+
+def list_needed(results: Path) -> Collection[str]:
+    """Return the keys of the outputs that the records below a results folder name.
+
+    Raises:
+        RecordError: a record is broken.
+        SourceError: there is no record, so that nothing would be needed.
+    """
+    folders = [path for path in sorted((results / "records").glob("*")) if path.is_dir()]
+    if not folders:
+        raise SourceError(f"{results}: holds no records, so every output would go; is this the folder?")
+    return list_users(record for folder in folders for record in read_records(folder)).keys()
+
+
 def find_broken(store: Store) -> list[str]:
     """Return one line for every finding in the store's outputs; empty where all are whole.
 
@@ -76,7 +103,8 @@ def find_broken(store: Store) -> list[str]:
 def collect_garbage(store: Store, *, keep: Collection[str] | None, dry_run: bool) -> Iterator[Removal]:
     """Remove what nobody needs, telling each.
 
-    That is always: broken outputs that were moved aside, what a killed process left half-made, and checkpoints of
+    That is always: broken outputs that were moved aside, what a killed process left half-made, half-unpacked or
+    half-removed, and checkpoints of
     a training that has since ended. With ``keep``, also outputs of other keys and all idle checkpoints. What a
     process is working on stays.
 
@@ -88,8 +116,8 @@ def collect_garbage(store: Store, *, keep: Collection[str] | None, dry_run: bool
     Raises:
         StoreError: there is no such store, or the disk refuses.
     """
-    for path in _list_below(store.root / ASIDE):
-        yield _remove(Item("broken output", path, measure(path)), "was broken and has been moved aside", dry_run)
+    for item, reason in _list_idle(store):
+        yield _remove(item, reason, dry_run)
     for path in _list_below(store.root / SCRATCH):
         half_made = path.name.startswith(MAKING)
         stage, _, key = path.name.removeprefix(MAKING).partition("-")
@@ -121,7 +149,7 @@ def _remove(item: Item, reason: str, dry_run: bool) -> Removal:  # noqa: FBT001 
     if not dry_run:
         try:
             # Away by a rename first, so that nobody takes what is half-removed for an output.
-            doomed = item.path.with_name(f".removed-{item.path.name}")
+            doomed = item.path.with_name(f"{REMOVED}{item.path.name}")
             item.path.rename(doomed)
             shutil.rmtree(doomed)
         except OSError as cause:
@@ -143,6 +171,25 @@ def _list_folders(store: Store) -> list[Path]:
         ]
     except OSError as cause:
         raise StoreError(f"{store.root}: cannot be read: {cause.strerror or cause}") from cause
+
+
+def _list_idle(store: Store) -> Iterator[tuple[Item, str]]:
+    """Yield what nobody can be working on, and why it can go."""
+    for path in _list_below(store.root / ASIDE):
+        yield Item("broken output", path, measure(path)), "was broken and has been moved aside"
+    for path in _list_left_over(store):
+        yield Item("left over", path, measure(path)), "its process was killed"
+
+
+def _list_left_over(store: Store) -> list[Path]:
+    """List what unpacking or removing left half-done more than a day ago."""
+    folders = [path for path in _list_below(store.root) if path.is_dir() and path.name != LOCKS]
+    return [
+        path
+        for folder in folders
+        for path in _list_below(folder)
+        if path.name.startswith(TEMPORARY) and path.is_dir() and is_leftover(path)
+    ]
 
 
 def _list_below(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import pytest
 from harness.core.files import write_atomically
 
 
-@pytest.mark.parametrize("name", [".record.json.x1", ".record.json.folder"])
+@pytest.mark.parametrize("name", [".record.json.x1y2z3_4", ".record.json.folder_1"])
 def test_what_a_killed_writer_left_is_removed_after_a_day_by_the_next(tmp_path: Path, name: str) -> None:
     old, fresh = tmp_path / name, tmp_path / ".record.json.fresh"
     other = tmp_path / ".other.json.x1"

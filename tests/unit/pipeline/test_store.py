@@ -13,9 +13,13 @@ from typing import Any
 
 import pytest
 
-from harness.errors import StoreError
-from harness.pipeline.store import Cost, Maker, Store
-from harness.pipeline.store_cleanup import collect_garbage, find_broken, list_items, list_outputs
+from harness.cli.main import main
+from harness.errors import SourceError, StoreError
+from harness.pipeline.store import Cost, Maker, Store, check_output
+from harness.pipeline.store_cleanup import collect_garbage, find_broken, list_items, list_needed, list_outputs
+from harness.records.record import write_record
+from tests.support.manifests import parse
+from tests.support.records import make_record
 
 INPUTS: dict[str, Any] = {"version": 1, "seed": 7, "rate": 2e-5}
 
@@ -193,6 +197,41 @@ def test_garbage_is_what_no_record_names_and_never_what_is_being_made(tmp_path: 
 
     made = store.get_or_make("train", {**INPUTS, "seed": 9}, collect)
     assert {item.path for item in list_outputs(store)} == {kept.folder, made.folder}
+
+
+def test_what_was_half_unpacked_or_half_removed_goes_a_day_later(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    output = store.get_or_make("train", INPUTS, make_files())
+    left = [tmp_path / "sources" / ".unpacking-abc", tmp_path / "train" / ".removed-abc"]
+    for path in left:
+        path.mkdir(parents=True)
+        (path / "half").touch()
+    assert list(collect_garbage(store, keep=None, dry_run=False)) == []
+    for path in left:
+        os.utime(path, (0, 0))
+    told = list(collect_garbage(store, keep=None, dry_run=False))
+    assert [removal.item.path for removal in told] == left
+    assert not any(path.exists() for path in left)
+    assert check_output(output.folder) == []
+
+
+def test_outputs_are_listed_with_the_trials_that_they_are_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, results = Store(tmp_path / "store"), tmp_path / "results"
+    output = store.get_or_make("train", INPUTS, make_files())
+    store.get_or_make("train", {**INPUTS, "seed": 8}, make_files())
+    for seed in (0, 1):
+        record = make_record({"mrr@10": (1.0,)}, experiment=parse(), model="small", seed=seed)
+        cost = record.stages["train"].replace(key=output.entry.key)
+        write_record(record.replace(stages={**record.stages, "train": cost}), results)
+    assert main(["store", "ls", "--store", str(store.root), "--results", str(results)]) == 0
+    lines = sorted(capsys.readouterr().out.splitlines(), key=lambda line: output.entry.key[:12] not in line)
+    assert lines[0].endswith(" for tiny/small/finetuned/seed0 and 1 more")
+    assert " for " not in lines[1]
+    assert output.entry.key in list_needed(results)
+    with pytest.raises(SourceError, match="every output would go"):
+        list_needed(tmp_path)
 
 
 def test_outputs_are_listed_with_what_they_weigh(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,17 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_one_a_day_later(tmp_path: Path) -> None:
+    old, young, other = (tmp_path / name for name in (".a.json.0a1b2c3d", ".a.json.0a1b2c3e", ".a.json.backup"))
+    for path in (old, young, other):
+        path.write_bytes(b"half")
+    two_days_ago = time.time() - 2 * 24 * 3600
+    for path in (old, other):
+        os.utime(path, (two_days_ago, two_days_ago))
+    write_atomically(tmp_path / "a.json", b"new")
+    assert set(tmp_path.iterdir()) == {tmp_path / "a.json", young, other}
 
 
 def test_a_written_file_can_be_read_by_others(tmp_path: Path) -> None:

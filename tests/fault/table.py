@@ -1,7 +1,13 @@
-"""The table "faults survived" of the docs comes from the fault suite's own report, and is checked against it."""
+"""The table "faults survived" of the docs comes from the fault suite's own report, and is checked against it.
+
+``python -m tests.fault.table`` writes it, with ``--check`` it compares only.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -91,3 +97,22 @@ def update_page(page: Path, faults: Path, *, check: bool) -> bool:
         except OSError as cause:
             raise RecordError(f"{page}: cannot be written: {cause.strerror or cause}") from cause
     return wanted == text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the table, or compare it, and return 0 where it is up to date."""
+    parser = argparse.ArgumentParser(description="Write the docs' table of faults survived from the suite's report.")
+    parser.add_argument(
+        "report", type=Path, nargs="?", default=Path("results", FAULTS_FILE), help="default: %(default)s"
+    )
+    parser.add_argument("--page", type=Path, default=Path("docs/faults.md"), help="default: %(default)s")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the table differs")
+    options = parser.parse_args(arguments)
+    same = update_page(options.page, options.report, check=options.check)
+    if not same:
+        print(f"{options.page}: {f'differs from what {options.report} says' if options.check else 'written'}")
+    return int(options.check and not same)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

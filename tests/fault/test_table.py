@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.main import main
 from harness.errors import RecordError
-from harness.evidence.faults import BEGIN, END, Fault, FaultReport, insert_faults, read_faults, render_faults
+from tests.fault.table import BEGIN, END, Fault, FaultReport, insert_faults, main, read_faults, render_faults
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 REPORT = FaultReport(
     schema_version=1,
     faults=(
@@ -46,7 +45,7 @@ def test_command_writes_the_table_and_tells_when_it_is_old(tmp_path: Path, capsy
     faults, page = tmp_path / "faults.json", tmp_path / "faults.md"
     faults.write_text(REPORT.model_dump_json(), encoding="utf-8")
     page.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
-    options = ["faults", str(faults), "--page", str(page)]
+    options = [str(faults), "--page", str(page)]
     assert main([*options, "--check"]) == 1
     assert main(options) == 0
     assert "a kill" in page.read_text(encoding="utf-8")
