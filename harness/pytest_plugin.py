@@ -12,6 +12,7 @@ import io
 import os
 import secrets
 import sys
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +40,7 @@ class Session:
     """What one session of pytest has met of our cases."""
 
     ours: bool = False
+    session: pytest.Session | None = None
     manifest: Path | None = None
     selected: Selected | None = None
     records: list[Record] = dataclasses.field(default_factory=list)
@@ -218,12 +220,17 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show our own errors as their message, and tell a missed threshold or claim from a case that could not run."""
-    report = yield
     # Other people's tests keep pytest's own way, whatever they raise.
     if call.excinfo is None or not _is_ours(getattr(item, "function", None)):
-        return report
+        return (yield)
     error, session = call.excinfo.value, item.config.stash[SESSION]
     explained = _explain(error)
+    if explained is not None and not isinstance(error, HarnessError):
+        # To show a traceback takes memory, of which there is none left: the frames hold it.
+        traceback.clear_frames(error.__traceback__)
+        plain = pytest.fail.Exception(explained, pytrace=False)
+        call.excinfo = pytest.ExceptionInfo.from_exc_info((type(plain), plain, call.excinfo.tb))
+    report = yield
     if explained is not None:
         report.longrepr = explained
     if report.failed:
@@ -247,18 +254,38 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 class _Guard:
-    """Stands around what other plugins do at the end."""
+    """Stands around what other plugins do at the end: their errors are no missed threshold.
+
+    A cache that cannot be written and a handle that a library leaks are such errors where warnings are made errors.
+    """
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
-        """Take an error for what it is: a cache that cannot be written, say, where warnings are made errors."""
+        """End with 2 where something fails after the last case."""
+        ours = session.config.stash[SESSION]
+        ours.session = session
         try:
             yield
-        except Exception as error:
-            if not session.config.stash[SESSION].ours:
-                raise
-            print(f"could not run: {type(error).__name__}: {error}", file=sys.stderr)
-            session.exitstatus = COULD_NOT_RUN
+        except Exception as error:  # noqa: BLE001 - of any plugin, and raised again where no case is ours
+            _take_for_unrun(ours, error)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_unconfigure(self, config: pytest.Config) -> Generator[None]:
+        """Likewise for what fails when all is said, when pytest would end with 1."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - of any plugin, and raised again where no case is ours
+            _take_for_unrun(config.stash[SESSION], error)
+
+
+def _take_for_unrun(ours: Session, error: Exception) -> None:
+    if not ours.ours or ours.session is None:
+        raise error
+    from harness.core.text import printable  # noqa: PLC0415 - only for our own cases
+
+    # One line: where GitHub listens again, no line of it may begin a command.
+    print(printable(f"could not run: {type(error).__name__}: {error}"), file=sys.stderr)
+    ours.session.exitstatus = COULD_NOT_RUN
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

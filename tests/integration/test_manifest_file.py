@@ -35,12 +35,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_pytest(folder: Path, *arguments: str, module: tuple[str, ...] = ("pytest", "tiny.toml")) -> tuple[int, str]:
+def run_pytest(
+    folder: Path,
+    *arguments: str,
+    module: tuple[str, ...] = ("pytest", "tiny.toml"),
+    kibibytes: int | None = None,
+    **variables: str,
+) -> tuple[int, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    environment |= {"PYTHONPATH": str(ROOT), **variables}
     command = [sys.executable, "-m", *module, *arguments]
-    ended = subprocess.run(
-        command, cwd=folder, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
-    )
+    if kibibytes is not None:
+        command = ["bash", "-c", f'ulimit -v {kibibytes}; exec "$@"', "bash", *command]
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return ended.returncode, ended.stdout + ended.stderr
 
 
@@ -97,3 +104,82 @@ def test_harness_run_is_the_same_in_short(place: Path, first: tuple[int, str]) -
     assert "4 passed" in said
     assert "test_experiment_claims[tiny/small/finetuned]" in said
     assert "cached, took" in said
+
+
+OPTIONS = ("--harness-models=small", "--harness-seeds=1", "--harness-device=cpu")
+LEAK = """
+def pytest_runtest_setup(item):
+    cycle = [open(__file__)]
+    cycle.append(cycle)
+"""
+HUNGRY = """
+import pytest
+
+render = pytest.ExceptionInfo.getrepr
+
+def getrepr(self, *arguments, **options):
+    if isinstance(self.value, MemoryError):
+        raise MemoryError
+    return render(self, *arguments, **options)
+
+pytest.ExceptionInfo.getrepr = getrepr
+
+def pytest_runtest_call(item):
+    raise MemoryError("8 GiB")
+"""
+
+
+def test_a_cache_that_cannot_be_written_is_no_missed_threshold(place: Path, first: tuple[int, str]) -> None:
+    """As in a checkout that is read-only: pytest warns as it ends, and warnings are errors here."""
+    assert first[0] == 0
+    code, said = run_pytest(place, *OPTIONS, "-W", "error", "-o", f"cache_dir={place / 'tiny.toml' / 'cache'}")
+    assert code == 2, said
+    assert "could not run: PytestCacheWarning: " in said
+
+
+def test_a_handle_that_a_library_leaks_is_no_missed_threshold(
+    place: Path, first: tuple[int, str], tmp_path: Path
+) -> None:
+    """The leak is found as pytest ends, after it has said that all passed."""
+    assert first[0] == 0
+    (tmp_path / "leaking.py").write_text(LEAK, encoding="utf-8")
+    search = os.pathsep.join((str(tmp_path), str(ROOT)))
+    code, said = run_pytest(place, *OPTIONS, "-W", "error", "-p", "leaking", PYTHONPATH=search)
+    assert code == 2, said
+    assert "4 passed" in said
+    assert "could not run: PytestUnraisableExceptionWarning: " in said
+    assert "Traceback" not in said
+
+
+def test_an_unrelated_suite_that_leaks_ends_as_it_does_without_the_plugin(tmp_path: Path) -> None:
+    (tmp_path / "leaking.py").write_text(LEAK, encoding="utf-8")
+    (tmp_path / "test_mine.py").write_text("def test_it():\n    pass\n", encoding="utf-8")
+    search = os.pathsep.join((str(tmp_path), str(ROOT)))
+    arguments = ("-W", "error", "-p", "leaking", "-p", "no:cacheprovider")
+    ended = [
+        run_pytest(tmp_path, *arguments, *off, module=("pytest",), PYTHONPATH=search)
+        for off in ((), ("-p", "no:harness"))
+    ]
+    assert ended[0][0] == ended[1][0]
+    assert "could not run" not in ended[0][1]
+
+
+def test_too_little_memory_for_torch_is_said_and_no_missed_threshold(place: Path, tmp_path: Path) -> None:
+    places = (f"--harness-store={tmp_path / 'store'}", f"--harness-results={tmp_path / 'results'}")
+    code, said = run_pytest(place, *OPTIONS, *places, kibibytes=400_000)
+    assert code == 2, said
+    assert "too little memory: " in said
+    assert "Traceback" not in said
+
+
+def test_where_memory_ends_in_a_trial_not_even_a_traceback_is_made_of_it(
+    place: Path, first: tuple[int, str], tmp_path: Path
+) -> None:
+    """To show one takes memory too: pytest ran out of it once more, and ended with an error of its own."""
+    assert first[0] == 0
+    (tmp_path / "hungry.py").write_text(HUNGRY, encoding="utf-8")
+    search = os.pathsep.join((str(tmp_path), str(ROOT)))
+    code, said = run_pytest(place, *OPTIONS, "-p", "hungry", PYTHONPATH=search)
+    assert code == 2, said
+    assert "too little memory: MemoryError: 8 GiB" in said
+    assert "INTERNALERROR" not in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,50 @@ def test_a_warning_that_ends_pytest_is_no_missed_threshold(tmp_path: Path) -> No
     ended = run_strictly(tmp_path, "-O")
     assert ended.returncode == 2
     assert "PytestConfigWarning" in ended.stdout + ended.stderr
+
+
+BAD_WORDS = 'title = "A tiny experiment"', 'title = "%0A::add-mask::x ::set-output::"'
+
+
+def list_commands(said: str) -> list[str]:
+    """Return the lines that a runner of GitHub would carry out."""
+    return [line for line in said.splitlines() if line.lstrip().startswith("::")]
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["title", "error"])
+@pytest.mark.parametrize("quiet", [(), ("-q",), ("-qq", "--no-header")], ids=["", "-q", "-qq"])
+def test_on_github_nothing_of_a_strangers_manifest_is_carried_out(
+    tmp_path: Path, quiet: tuple[str, ...], *, broken: bool
+) -> None:
+    """From before the first of a stranger's words to after the last one the runner listens to one secret word only."""
+    manifest = write_manifest(tmp_path)
+    text = manifest.read_text(encoding="utf-8").replace(*BAD_WORDS)
+    manifest.write_text(text + ('\n"::error::" = 1\n' if broken else ""), encoding="utf-8")
+    ended = run_pytest(tmp_path, "tiny.toml", "--collect-only", *quiet, GITHUB_ACTIONS="true")
+    said = ended.stdout
+    stop, resume = list_commands(said)
+    token = stop.removeprefix("::stop-commands::")
+    assert re.fullmatch("[0-9a-f]{32}", token)
+    assert resume == f"::{token}::"
+    before, after = said.split(stop)[0], said.split(resume)[1]
+    assert "add-mask" not in before + after
+    assert "tiny experiment" not in before + after
+    # Without a lock nothing is collected, so that both say what is wrong.
+    assert ended.returncode == 2
+    assert "Error: " in said.split(stop)[1]
+
+
+def test_a_line_end_in_a_title_is_refused_before_it_is_shown(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path)
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(text.replace(BAD_WORDS[0], 'title = "a\\n::add-mask::x"'), encoding="utf-8")
+    ended = run_pytest(tmp_path, "tiny.toml")
+    assert ended.returncode == 2
+    assert "title: found 'a\\n::add-mask::x': U+000A at character 1" in ended.stdout
+    assert list_commands(ended.stdout) == []
+
+
+def test_an_unrelated_suite_prints_no_workflow_command(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text("def test_it():\n    pass\n", encoding="utf-8")
+    ended = run_pytest(tmp_path, GITHUB_ACTIONS="true")
+    assert (ended.returncode, list_commands(ended.stdout)) == (0, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import shutil
 import socket
@@ -130,3 +131,26 @@ def test_gpus_are_those_the_driver_lists(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_driver_that_does_not_answer_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_nvidia_smi(tmp_path, monkeypatch, "echo 'Failed to initialize NVML'; exit 9")
     assert list_gpus() == ()
+
+
+def test_the_commit_of_the_manifests_own_repository_is_told_beside_the_harnesss(checkout: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "my.toml").write_text("a", encoding="utf-8")
+    git(mine, "init", "-q", "--template=")
+    git(mine, "add", ".")
+    git(mine, "commit", "-qm", "another")
+    commits = git(checkout, "rev-parse", "HEAD"), git(mine, "rev-parse", "HEAD")
+    assert commits[0] != commits[1]
+    environment = collect_environment(checkout / "harness", mine)
+    assert (environment.commit, environment.manifest_commit) == commits
+    assert environment.manifest_dirty is False
+    (mine / "my.toml").write_text("b", encoding="utf-8")
+    assert collect_environment(checkout / "harness", mine).manifest_dirty is True
+
+
+def test_a_record_of_before_reads_with_no_commit_of_the_manifest_and_the_same_fingerprint() -> None:
+    old = {key: value for key, value in MACHINE.model_dump(mode="json").items() if not key.startswith("manifest_")}
+    read = Environment.model_validate_json(json.dumps(old))
+    assert (read.manifest_commit, read.manifest_dirty) == (None, None)
+    assert read.replace(manifest_commit="0" * 40, manifest_dirty=True).fingerprint == read.fingerprint
