@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+# Of a line that a person reads; more is a stranger's value that nobody thought could be so long.
+MOST_CHARACTERS = 2000
+
 
 class HarnessError(Exception):
     """It could not run; the command line ends with exit code 2."""
 
     exit_code = 2
+
+    def __init__(self, message: str = "") -> None:
+        """Take the message, each of its lines cut where nobody would read on."""
+        most = MOST_CHARACTERS
+        lines = (line if len(line) <= most else f"{line[:most]}..." for line in message.split("\n"))
+        super().__init__("\n".join(lines))
 
 
 class ManifestError(HarnessError):

@@ -11,11 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from harness.core.files import ZIP_ERRORS
-from harness.core.text import clip
+from harness.core.text import quote
 from harness.errors import SourceError
 
 CHUNK_BYTES = 2**20
-SHOWN_CHARACTERS = 120
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def open_zip(path: Path, stack: ExitStack, *, archive: str) -> list[Member]:
         raise SourceError(f"{archive}: not a whole zip: {cause}") from cause
     for info in infos:
         if stat.S_IFMT(info.external_attr >> 16) not in {0, stat.S_IFREG}:
-            raise SourceError(f"{archive}: member {_quote(info.filename)} is a link or another special file")
+            raise SourceError(f"{archive}: member {quote(info.filename)} is a link or another special file")
     return [Member(info.filename, info.file_size, _make_reader(opened, info), archive) for info in infos]
 
 
@@ -123,27 +122,21 @@ def _make_reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[]
 def _check_name(member: Member, seen: set[str]) -> None:
     name = member.name
     if not is_plain_path(name):
-        raise SourceError(
-            f"{member.archive}: member {_quote(name)} would leave its folder or is no plain relative path"
-        )
+        raise SourceError(f"{member.archive}: member {quote(name)} would leave its folder or is no plain relative path")
     # Some file systems do not tell case apart: two such names would overwrite each other.
     if name.casefold() in seen:
-        raise SourceError(f"{member.archive}: member {_quote(name)} is there twice")
+        raise SourceError(f"{member.archive}: member {quote(name)} is there twice")
     seen.add(name.casefold())
 
 
 def _check_size(member: Member, size: int, left: int, bounds: Bounds) -> int:
     if bounds.sizes is not None and member.name not in bounds.sizes:
-        raise SourceError(f"{member.archive}: member {_quote(member.name)} is not in the lock")
+        raise SourceError(f"{member.archive}: member {quote(member.name)} is not in the lock")
     locked = None if bounds.sizes is None else bounds.sizes[member.name]
     if locked is not None and size > locked:
         raise SourceError(
-            f"{member.archive}: member {_quote(member.name)} has {size} bytes or more, the lock says {locked}"
+            f"{member.archive}: member {quote(member.name)} has {size} bytes or more, the lock says {locked}"
         )
     if size > left:
         raise SourceError(f"{member.archive}: holds more than {bounds.size} bytes, the most that is unpacked")
     return size
-
-
-def _quote(name: str) -> str:
-    return clip(repr(name), SHOWN_CHARACTERS)

@@ -12,11 +12,12 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from harness.core.text import clip
+from harness.core.text import clip, quote
 from harness.errors import HarnessError
 
 SHOWN_ERRORS = 8
 SHOWN_CHARACTERS = 80
+MESSAGE_CHARACTERS = 500
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # A stranger's numbers are bounded, far beyond what anything measured can be: their squares, sums and products with a
@@ -103,7 +104,9 @@ def decode(kind: type[Model], data: Mapping[str, Any], *, place: str, error: typ
             raise error(f"{place}: cannot be read: {cause}") from cause
         key, value = where
         expected = "text (in quotes), a finite number, a boolean, a list or a table"
-        raise error(f"{place}: {_dotted(key)}: found {value!r}; expected {expected}") from cause
+        raise error(
+            f"{place}: {clip(_dotted(key), SHOWN_CHARACTERS)}: found {quote(value)}; expected {expected}"
+        ) from cause
     return decode_json(kind, text, place=place, error=error)
 
 
@@ -173,8 +176,8 @@ def _describe(kind: type[Frozen], cause: ValidationError, place: str) -> Iterato
         elif problem["type"] == "json_invalid":
             yield f"{place}: not valid JSON: {problem['msg']}"
         else:
-            found = clip(repr(problem["input"]), SHOWN_CHARACTERS)
-            yield f"{place}: {where or 'the whole'}: found {found}: {_phrase(problem['msg'])}"
+            expected = clip(_phrase(problem["msg"]), MESSAGE_CHARACTERS)
+            yield f"{place}: {where or 'the whole'}: found {quote(problem['input'])}: {expected}"
     if len(problems) > SHOWN_ERRORS:
         yield f"{place}: and {len(problems) - SHOWN_ERRORS} more"
 

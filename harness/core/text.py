@@ -30,6 +30,15 @@ def clip(text: str, most: int) -> str:
     return text if len(text) <= most else text[:most] + "..."
 
 
+def quote(value: object, most: int = 80) -> str:
+    """Return a stranger's value as Python spells it, cut where it is long."""
+    try:
+        spelt = repr(value)
+    except ValueError:  # a whole number of more digits than Python turns into text
+        spelt = f"a number of type {type(value).__name__} with very many digits"
+    return clip(spelt, most)
+
+
 def printable(text: str, *, keep: str = "", instead: str = " ") -> str:
     """Replace what is not shown: a stranger's words must not move the cursor, colour the screen or end the line.
 

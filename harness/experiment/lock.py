@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from harness.core.schema import Bytes, Digest, Frozen, Line, canonical_json, decode_json, format_json, read_text
+from harness.core.text import quote
 from harness.errors import LockError
 from harness.experiment.data import Source
 from harness.experiment.data_facts import DataFacts
@@ -116,7 +117,7 @@ def read_lock(path: Path, experiment: Experiment) -> Lock:
     text = read_text(path, limit_bytes=LOCK_LIMIT_BYTES, error=LockError)
     lock = decode_json(Lock, _upgrade(text, experiment), place=str(path), error=LockError)
     if lock.experiment != experiment.name:
-        raise LockError(f"{path}: is the lock of {lock.experiment!r}, expected {experiment.name!r}; {remedy}")
+        raise LockError(f"{path}: is the lock of {quote(lock.experiment)}, expected {experiment.name!r}; {remedy}")
     expected = digest_sources(experiment)
     if lock.sources_digest != expected or set(lock.sources) != set(list_sources(experiment)):
         raise LockError(

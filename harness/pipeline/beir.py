@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.core.text import clip
+from harness.core.text import quote
 from harness.errors import DataError
 from harness.experiment.data import PART_NAMES, PartName
 from harness.pipeline.dataset import PreparedData, TestData, check_relevance, count_parts
@@ -16,7 +16,6 @@ from harness.pipeline.tables import read_delimited, read_json_lines
 
 COLUMNS = 3
 GRADE = re.compile(r"-?[0-9]{1,9}")
-SHOWN_CHARACTERS = 120
 
 
 def load_beir(folder: Path, files: Collection[str]) -> PreparedData:
@@ -83,11 +82,11 @@ def _read_judgements(path: Path, queries: Mapping[str, str], corpus: Mapping[str
     judged: dict[str, dict[str, int]] = {}
     for number, query, passage, grade in _read_lines(path):
         if query not in queries:
-            raise DataError(f"{path}:{number}: judges the query {_quote(query)}, which queries.jsonl does not have")
+            raise DataError(f"{path}:{number}: judges the query {quote(query)}, which queries.jsonl does not have")
         if passage not in corpus:
-            raise DataError(f"{path}:{number}: judges the passage {_quote(passage)}, which corpus.jsonl does not have")
+            raise DataError(f"{path}:{number}: judges the passage {quote(passage)}, which corpus.jsonl does not have")
         if passage in judged.setdefault(query, {}):
-            raise DataError(f"{path}:{number}: judges {_quote(passage)} for the query {_quote(query)} a second time")
+            raise DataError(f"{path}:{number}: judges {quote(passage)} for the query {quote(query)} a second time")
         judged[query][passage] = grade
     if not judged:
         raise DataError(f"{path}: has no judgements")
@@ -102,8 +101,4 @@ def _read_lines(path: Path) -> Iterator[tuple[int, str, str, int]]:
         if GRADE.fullmatch(grade):
             yield number, query, passage, int(grade)
         elif place:
-            raise DataError(f"{path}:{number}: the grade is {_quote(grade)}, expected a whole number")
-
-
-def _quote(text: str) -> str:
-    return clip(repr(text), SHOWN_CHARACTERS)
+            raise DataError(f"{path}:{number}: the grade is {quote(grade)}, expected a whole number")

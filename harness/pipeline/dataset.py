@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.core.text import clip
+from harness.core.text import clip, quote
 from harness.errors import DataError
 from harness.experiment.data import PART_NAMES, PartName
 from harness.experiment.data_facts import DataFacts, PartFacts
@@ -110,7 +110,7 @@ def prepare_rows(parts: Mapping[PartName, Sequence[Row]], *, merge: bool) -> Pre
         unjudged = next((row for row in some if row.score is not None and row.label is None), None)
         if unjudged is not None:
             raise DataError(
-                f"{part}: query {_quote(unjudged.query_id)}: a score is no judgement; name a column of labels, 0 for a "
+                f"{part}: query {quote(unjudged.query_id)}: a score is no judgement; name a column of labels, 0 for a "
                 "passage that is none for the query"
             )
         queries = {row.query_id: row.query for row in some}
@@ -228,7 +228,7 @@ def _collect(named: Iterable[tuple[str, str]], what: str) -> dict[str, str]:
     for name, text in named:
         before = texts.setdefault(name, text)
         if before != text:
-            raise DataError(f"{what} {_quote(name)} has two texts: {_quote(before)} and {_quote(text)}")
+            raise DataError(f"{what} {quote(name)} has two texts: {quote(before)} and {quote(text)}")
     return texts
 
 
@@ -268,7 +268,3 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
 def _name(items: Sequence[str]) -> str:
     shown = ", ".join(clip(item, SHOWN_CHARACTERS) for item in items[:SHOWN_IDS])
     return shown if len(items) <= SHOWN_IDS else f"{shown}, ..."
-
-
-def _quote(text: str) -> str:
-    return clip(repr(text), SHOWN_CHARACTERS)

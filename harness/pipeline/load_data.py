@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.core.text import clip
+from harness.core.text import clip, quote
 from harness.errors import DataError
 from harness.experiment.data import PART_NAMES, Columns, Data, PartName, Parts
 from harness.experiment.data_facts import DataFacts, PartFacts
@@ -128,4 +128,4 @@ def _check_expected(part: PartName, found: PartFacts | None, data: Data) -> None
     if count is not None and rows != count:
         raise DataError(f"{part}: has {rows} rows, the manifest says {count}")
     if first is not None and first_id != first:
-        raise DataError(f"{part}: the first id is {first_id!r}, the manifest says {first!r}")
+        raise DataError(f"{part}: the first id is {quote(first_id)}, the manifest says {first!r}")

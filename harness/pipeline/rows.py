@@ -9,14 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.core.text import clip
+from harness.core.text import quote
 from harness.errors import DataError
 from harness.experiment.data import Columns
 from harness.pipeline.tables import Number
 from harness.records.trec import MAX_LINE_BYTES
 
 SHOWN_ROWS = 5
-SHOWN_CHARACTERS = 60
 MAX_ID_BYTES = MAX_LINE_BYTES // 4
 ID_RULE = f"expected no white space, no control character NUL, and at most {MAX_ID_BYTES} bytes of UTF-8"
 # Of the SHA-256 of a text without an id: among a million texts, two share 16 digits once in 37 million times.
@@ -119,7 +118,7 @@ def check_texts(
     for where, name, text in found:
         checked = cells.take_id(name, id_column, where)
         if checked and checked in texts:
-            cells.problems.append(f"{where}: {id_column} {_quote(checked)} is listed twice")
+            cells.problems.append(f"{where}: {id_column} {quote(checked)} is listed twice")
         texts[checked] = cells.take_text(text, text_column, where)
     _refuse(cells.problems, place)
     return texts
@@ -143,20 +142,20 @@ class _Cells:
         # Hub tables often number their rows; anything else but text is somebody's mistake.
         number = isinstance(found, Number) and not WHOLE.fullmatch(found)
         if isinstance(found, bool) or number or not isinstance(found, str | int) or not str(found).strip():
-            self.problems.append(f"{where}: {column} is {_quote(found)}, expected text or a whole number")
+            self.problems.append(f"{where}: {column} is {quote(found)}, expected text or a whole number")
             return ""
         name = str(found)
         if not _is_plain_id(name):
-            self.problems.append(f"{where}: {column} {_quote(name)} cannot stand in a run: {ID_RULE}")
+            self.problems.append(f"{where}: {column} {quote(name)} cannot stand in a run: {ID_RULE}")
         return name
 
     def take_text(self, found: Any, column: str, where: str) -> str:
         if isinstance(found, Number):
-            self.problems.append(f"{where}: {column} is the number {_quote(found)}, expected text: put it in quotes")
+            self.problems.append(f"{where}: {column} is the number {quote(found)}, expected text: put it in quotes")
         elif not isinstance(found, str) or not found.strip():
-            self.problems.append(f"{where}: {column} is {_quote(found)}, expected text")
+            self.problems.append(f"{where}: {column} is {quote(found)}, expected text")
         elif not _is_encodable(found):
-            self.problems.append(f"{where}: {column} cannot be written as UTF-8: {_quote(found)}")
+            self.problems.append(f"{where}: {column} cannot be written as UTF-8: {quote(found)}")
         else:
             return found
         return ""
@@ -167,12 +166,12 @@ class _Cells:
         except (TypeError, ValueError, OverflowError):
             score = math.nan
         if not math.isfinite(score):
-            self.problems.append(f"{where}: {column} is {_quote(found)}, expected a finite number")
+            self.problems.append(f"{where}: {column} is {quote(found)}, expected a finite number")
         return score
 
     def take_label(self, found: Any, column: str, where: str) -> int:
         if not LABEL.fullmatch(str(found)):
-            self.problems.append(f"{where}: {column} is {_quote(found)}, expected a whole number from 0 on")
+            self.problems.append(f"{where}: {column} is {quote(found)}, expected a whole number from 0 on")
             return 0
         return int(str(found))
 
@@ -185,9 +184,9 @@ def _take_row(number: int, row: Mapping[str, Any], columns: Columns, cells: _Cel
 
     name = take_id(columns.id)
     if name:
-        where = f"row {number} (id {_quote(name)})"
+        where = f"row {number} (id {quote(name)})"
         if name in seen:
-            cells.problems.append(f"row {number}: id {_quote(name)} is listed twice")
+            cells.problems.append(f"row {number}: id {quote(name)} is listed twice")
         seen.add(name)
     query = cells.take_text(row.get(columns.query), columns.query, where)
     passage = cells.take_text(row.get(columns.passage), columns.passage, where)
@@ -228,7 +227,3 @@ def _is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _quote(value: Any) -> str:
-    return clip(repr(value), SHOWN_CHARACTERS)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.core.schema import read_text
-from harness.core.text import clip
+from harness.core.text import clip, quote
 from harness.errors import DataError
 from harness.pipeline.tables import find_kind
 
@@ -48,7 +48,7 @@ class Split:
         match = SLICE.fullmatch(text)
         if match is None:
             raise DataError(
-                f"split {_quote(text)}: expected a name, or a name with a slice such as train[:80%] or train[100:200]"
+                f"split {quote(text)}: expected a name, or a name with a slice such as train[:80%] or train[100:200]"
             )
         return cls(match["name"], match["start"], match["stop"])
 
@@ -77,7 +77,7 @@ def find_files(folder: Path, files: Collection[str], *, config: str | None, spli
         DataError: no file is meant, or files of several kinds are.
     """
     tables = [name for name in sorted(files) if find_kind(name) and PurePosixPath(name).name not in NO_TABLES]
-    place = f"{folder}: config {_quote(config)}, split {_quote(split)}"
+    place = f"{folder}: config {quote(config)}, split {quote(split)}"
     if split in tables:
         return [str(split)]
     patterns = _read_patterns(folder, config) if README in files else None
@@ -145,16 +145,16 @@ def _read_patterns(folder: Path, config: str | None) -> dict[str, list[str]] | N
         chosen = next(iter(named)) if len(named) == 1 else next(iter(default), None)
     if chosen is None or chosen not in named:
         there = clip(", ".join(named), SHOWN_CHARACTERS)
-        raise DataError(f"{place}: config {_quote(config)}: expected one of its configs: {there}")
+        raise DataError(f"{place}: config {quote(config)}: expected one of its configs: {there}")
     one = named[chosen]
-    found = list(_list_patterns(one.get("data_files"), f"{place}: config {_quote(chosen)}"))
+    found = list(_list_patterns(one.get("data_files"), f"{place}: config {quote(chosen)}"))
     if not found:
-        raise DataError(f"{place}: config {_quote(chosen)}: names no data_files")
+        raise DataError(f"{place}: config {quote(chosen)}: names no data_files")
     patterns: dict[str, list[str]] = {}
     for split, pattern in found:
         within = one.get("data_dir")
         whole = f"{within.rstrip('/')}/{pattern}" if isinstance(within, str) else pattern
-        patterns.setdefault(split, []).append(_check_pattern(whole, f"{place}: config {_quote(chosen)}"))
+        patterns.setdefault(split, []).append(_check_pattern(whole, f"{place}: config {quote(chosen)}"))
     return patterns
 
 
@@ -204,7 +204,7 @@ def _check_pattern(pattern: str, place: str) -> str:
     """Refuse what is no path inside the source: nothing but its hashed files is read, and nobody shall think so."""
     path = PurePosixPath(pattern)
     if path.is_absolute() or ".." in path.parts or "\\" in pattern or ":" in pattern:
-        raise DataError(f"{place}: data_files: {_quote(pattern)} leads out of the source; only its own files are read")
+        raise DataError(f"{place}: data_files: {quote(pattern)} leads out of the source; only its own files are read")
     return path.as_posix()
 
 
@@ -213,7 +213,7 @@ def _match_all(patterns: Sequence[str], tables: Sequence[str], place: str) -> It
         parts = PurePosixPath(pattern).parts
         found = [name for name in tables if _matches(parts, PurePosixPath(name).parts)]
         if not found:
-            raise DataError(f"{place}: README.md: {_quote(pattern)} matches no table of the source that is read")
+            raise DataError(f"{place}: README.md: {quote(pattern)} matches no table of the source that is read")
         yield from found
 
 
@@ -239,7 +239,3 @@ def _place(bound: str, count: int) -> int:
 def _name_files(names: Sequence[str]) -> str:
     shown = ", ".join(clip(name, SHOWN_CHARACTERS) for name in names[:SHOWN_FILES]) or "none"
     return shown if len(names) <= SHOWN_FILES else f"{shown}, ..."
-
-
-def _quote(text: str | None) -> str:
-    return clip(repr(text), SHOWN_CHARACTERS)

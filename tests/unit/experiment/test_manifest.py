@@ -290,3 +290,30 @@ def test_prose_has_lines_and_no_other_control_character(path: str) -> None:
     assert getattr(parse(change(path, said)), path) == said
     with pytest.raises(ManifestError, match=r"U\+001B at character 1, expected text without control characters"):
         parse(change(path, "a\x1b[2J"))
+
+
+LONG = "x" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("name", LONG),
+        ("title", [LONG]),
+        ("seeds", LONG),
+        ("data.tiny.source.kind", LONG),
+        ("data.tiny.config", ["a"] * 1_300_000),
+        ("evaluation.on", [LONG]),
+        ("evaluation.primary", LONG),
+        ("models.0.recipes", [LONG]),
+        ("thresholds.0.model", LONG),
+        ("claims.0.values", {LONG: "1"}),
+        ("claims.0.values", {"mrr@10": LONG}),
+        (LONG, 1),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_value_of_a_million_characters_is_named_in_a_few_hundred(path: str, value: object) -> None:
+    with pytest.raises(ManifestError) as caught:
+        parse(change(path, value))
+    assert len(str(caught.value)) < 1000
