@@ -17,6 +17,7 @@ from harness.core.text import clip
 from harness.errors import SourceError
 from harness.experiment.model import Similarity
 from harness.models.device import describe_failure
+from harness.sources.fetch import is_unwanted
 
 # Formats that run code of the file's author when they are loaded.
 PICKLED_SUFFIXES = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"})
@@ -245,6 +246,8 @@ def _check_place(path: str, file: Path) -> PurePosixPath:
     place = PurePosixPath(path)
     if place.is_absolute() or ".." in place.parts or "\\" in path or "\0" in path or len(path) > PATH_CHARACTERS:
         raise SourceError(f"{file}: expected a path inside the model's folder, found {show_value(path)}")
+    if is_unwanted((place / CONFIG_FILE).as_posix()):
+        raise SourceError(f"{file}: names the folder {show_value(path)}, whose files are not taken and so not locked")
     return place
 
 

@@ -159,6 +159,16 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
         "modules.json",
         "inside the model's folder",
     ),
+    "a module in a hidden folder": (
+        list_module("sentence_transformers.models.Pooling", ".hidden"),
+        "modules.json",
+        "whose files are not taken and so not locked",
+    ),
+    "a module in a folder of another format": (
+        list_module("sentence_transformers.models.Pooling", "onnx"),
+        "modules.json",
+        "whose files are not taken and so not locked",
+    ),
     "a module whose folder is absent": (
         list_module("sentence_transformers.models.Dense", "9_Dense"),
         "",
