@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from itertools import accumulate, groupby, pairwise
 from operator import gt
 from pathlib import Path
 
@@ -23,9 +22,7 @@ import numpy as np
 from harness.errors import DataError
 from harness.records.trec import (
     MAX_FILE_BYTES,
-    Columns,
     check_ids,
-    read_columns,
     read_fields,
     write_lines,
 )
@@ -168,41 +165,6 @@ def read_run(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> Run:
             1, 2, 3, ..., a passage twice, lines of one query in two places, or tied scores whose ids do not
             ascend.
     """
-    columns = read_columns(path, _RUN_FIELDS, max_bytes)
-    return (columns and _assemble(columns)) or _read_run_lines(path, max_bytes)
-
-
-def _assemble(columns: Columns) -> Run | None:
-    """Make a run of its columns, or None where anything is unusual: what it is, and in which line, is found then."""
-    sizes = [(query, len(list(lines))) for query, lines in groupby(columns.take_texts(0))]
-    places = list(pairwise(accumulate((size for _, size in sizes), initial=0)))
-    ranks, singles = columns.take_singles(3), columns.take_singles(4)
-    expected = np.concatenate([np.arange(1, size + 1) for _, size in sizes])
-    # A rank of another width has a zero or a point too many.
-    widths = np.floor(np.log10(expected)) + 1
-    counted = ranks is not None and (ranks == expected).all()
-    if not counted or (columns.ends[:, 3] - columns.starts[:, 3] != widths).any():
-        return None
-    if singles is None:
-        texts = columns.take_texts(4)
-        if not all(map(_NUMBER.fullmatch, texts)):
-            return None
-        with np.errstate(over="ignore", under="ignore"):
-            singles = np.asarray([float(text) for text in texts]).astype(np.float32)
-    scores = singles.astype(np.float64).tolist()
-    passages = columns.take_texts(2)
-    lists = tuple(tuple(passages[start:stop]) for start, stop in places)
-    values = tuple(tuple(scores[start:stop]) for start, stop in places)
-    whole = (
-        len({query for query, _ in sizes}) == len(sizes)
-        and all(len(set(ranked)) == len(ranked) for ranked in lists)
-        and all(map(_is_falling, values))
-    )
-    return Run(tuple(query for query, _ in sizes), lists, values) if whole else None
-
-
-def _read_run_lines(path: Path, max_bytes: int) -> Run:
-    """Read a run line by line, so that the line of whatever is wrong can be named."""
     lists: dict[str, tuple[list[str], list[str]]] = {}
     starts: dict[str, int] = {}
     current, passages, scores, seen = None, list[str](), list[str](), set[str]()

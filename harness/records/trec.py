@@ -1,4 +1,4 @@
-"""TREC's text files, line by line or all at once where they are plain: ids, fields, and the judgements of qrels."""
+"""TREC's text files, line by line: ids, fields, and the judgements of qrels."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
-
-import numpy as np
-from numpy.typing import NDArray
 
 from harness.errors import DataError, StoreError
 
@@ -21,96 +17,6 @@ MAX_FILE_BYTES = 1 << 30
 """Files may come from strangers: reading stops here, counted after decompression."""
 MAX_LINE_BYTES = 4096
 BLOCK_BYTES = 1 << 16
-# Larger files are read line by line, so that a small archive of a large one cannot fill the memory.
-MAX_PLAIN_BYTES = 1 << 25
-NEWLINE, BLANK, MINUS, POINT, ZERO, LAST_LETTER = 0x0A, 0x20, 0x2D, 0x2E, 0x30, 0x7E
-MOST_DIGITS = 18  # more do not fit into 64 bits
-DOUBT = 2.0**-50
-
-Letters: TypeAlias = NDArray[np.uint8]
-Places: TypeAlias = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Columns:
-    """A plain file's text and, of shape (lines, fields), where each field starts and ends in it."""
-
-    text: str
-    letters: Letters
-    starts: Places
-    ends: Places
-
-    def take_texts(self, column: int) -> list[str]:
-        """Return a column's fields."""
-        places = zip(self.starts[:, column].tolist(), self.ends[:, column].tolist(), strict=True)
-        return [self.text[start:end] for start, end in places]
-
-    def take_singles(self, column: int) -> NDArray[np.float32] | None:
-        """Return a column's numbers rounded to float32, or None where one needs `float` to be read.
-
-        Read are digits, at most 18 of them, with a point and a minus at most. The number is computed as a whole one by
-        a power of ten, wrong by less than `DOUBT`; where that could be another float32, it is left to `float`.
-        """
-        starts, widths = self.starts[:, column], self.ends[:, column] - self.starts[:, column]
-        if widths.max() > MOST_DIGITS + 2:
-            return None
-        shape = len(starts)
-        whole, digits, decimals, points = (np.zeros(shape, dtype=np.int64) for _ in range(4))
-        negative = self.letters[starts] == MINUS
-        for place in range(int(widths.max())):
-            letters = np.where(place < widths, self.letters[np.minimum(starts + place, len(self.letters) - 1)], 0)
-            is_digit = (letters >= ZERO) & (letters < ZERO + 10)
-            is_point = letters == POINT
-            if not (is_digit | is_point | (place >= widths) | (negative & (place == 0))).all():
-                return None
-            whole = np.where(is_digit, whole * 10 + (letters - ZERO), whole)
-            digits += is_digit
-            decimals += is_digit & (points > 0)
-            points += is_point
-        if digits.min() < 1 or digits.max() > MOST_DIGITS or points.max() > 1:
-            return None
-        numbers = whole / 10.0**decimals
-        numbers[negative] *= -1
-        singles = (numbers * (1 - DOUBT)).astype(np.float32)
-        return singles if np.array_equal(singles, (numbers * (1 + DOUBT)).astype(np.float32)) else None
-
-
-def read_columns(path: Path, count: int, max_bytes: int) -> Columns | None:
-    """Return a plain file's columns, or None where it is not plain and only `read_fields` can say what it is.
-
-    Plain is what we write: printable ASCII, `count` fields with one blank between two, a newline behind each line,
-    no line longer than `MAX_LINE_BYTES`. A run is read in half the time that it takes line by line.
-
-    Args:
-        path: the file, gzipped when its name ends in .gz.
-        count: fields in a line.
-        max_bytes: the most a file may have, after decompression.
-    """
-    limit = min(max_bytes, MAX_PLAIN_BYTES)
-    try:
-        with _open(path) as file:
-            content = file.read(limit + 1)
-    except (OSError, EOFError, zlib.error):
-        return None
-    if not content or len(content) > limit or content[-1] != NEWLINE:
-        return None
-    letters = np.frombuffer(content, dtype=np.uint8)
-    ends = np.flatnonzero(letters <= BLANK)
-    if letters.max() > LAST_LETTER or len(ends) % count:
-        return None
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    table = Columns(content.decode("ascii"), letters, starts.reshape(-1, count), ends.reshape(-1, count))
-    return table if _is_plain(table) else None
-
-
-def _is_plain(table: Columns) -> bool:
-    separators = table.letters[table.ends]
-    return bool(
-        (table.ends > table.starts).all()
-        and (separators[:, :-1] == BLANK).all()
-        and (separators[:, -1] == NEWLINE).all()
-        and (table.ends[:, -1] - table.starts[:, 0]).max() < MAX_LINE_BYTES
-    )
 
 
 def read_fields(path: Path, count: int, max_bytes: int) -> Iterator[tuple[int, list[str]]]:

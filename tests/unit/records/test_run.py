@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from harness.errors import DataError, HarnessError, StoreError
 from harness.records.run import Run, read_run, separate_ties, write_run
-from harness.records.trec import MAX_LINE_BYTES, MOST_DIGITS, read_columns, read_qrels, write_qrels
+from harness.records.trec import MAX_LINE_BYTES, read_qrels, write_qrels
 
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-(2.0**100), max_value=2.0**100)
 IDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=8)
@@ -196,115 +196,11 @@ def test_a_broken_run_file_is_refused_with_file_and_line(text: str, message: str
         read_run(path)
 
 
-PARTS = (
-    "q1",
-    "q2",
-    "Q0",
-    "a",
-    "b",
-    "1",
-    "2",
-    "0.5",
-    "0.25",
-    "1e-3",
-    "9e999",
-    "nan",
-    "t",
-    " ",
-    " ",
-    "\n",
-    "\n",
-    "\t",
-    "\x1c",
-    "é",
-)
-PLAIN = "q1 Q0 a 1 0.5 t\nq1 Q0 b 2 0.25 t\nq2 Q0 a 1 0.5 t\n"
-
-
-@st.composite
-def nearly_plain(draw: st.DrawFn) -> str:
-    """Files that are plain but for at most a few places."""
-    text = PLAIN
-    for _ in range(draw(st.integers(0, 2))):
-        start = draw(st.integers(0, len(text)))
-        text = text[:start] + draw(st.sampled_from(PARTS)) + text[start + draw(st.integers(0, 3)) :]
-    return text
-
-
-@IN_FOLDER
-@given(text=nearly_plain())
-def test_read_all_at_once_or_line_by_line_a_file_is_the_same(text: str, tmp_path: Path) -> None:
-    """Two blanks between fields are never plain, so that the same fields are read line by line."""
-    said: list[Run | str] = []
-    for name, content in (("at-once", text), ("by-line", text.replace(" ", "  "))):
-        path = tmp_path / name
-        path.write_text(content, encoding="utf-8", newline="")
-        try:
-            said.append(read_run(path))
-        except DataError as error:
-            said.append(str(error).replace(name, ""))
-    assert said[0] == said[1]
-
-
-def test_what_we_write_is_read_all_at_once(tmp_path: Path) -> None:
-    write_run(Run(("q", "r"), (("a", "b"), ("a",)), ((0.5, 0.5), (1e-9,))), tmp_path / "run.gz")
-    columns = read_columns(tmp_path / "run.gz", 6, 1000)
-    assert columns is not None
-    assert columns.take_texts(2) == ["a", "b", "a"]
-    assert read_columns(tmp_path / "run.gz", 6, 10) is None
-
-
 @pytest.mark.parametrize("wrong", ["01", "1.", "1.0", "-1", "+1", "1e0", "2"])
-def test_rank_written_otherwise_is_refused_in_a_plain_file_too(wrong: str, tmp_path: Path) -> None:
+def test_rank_written_otherwise_is_refused(wrong: str, tmp_path: Path) -> None:
     (tmp_path / "run").write_text(f"q Q0 a {wrong} 0.5 t\n", encoding="utf-8")
     with pytest.raises(DataError, match=f"line 1: rank {re.escape(repr(wrong))}, expected 1"):
         read_run(tmp_path / "run")
-
-
-def place_point(number: int, width: int, place: int, sign: str) -> str:
-    """The number, filled up with zeros, with a point before place, or with none where that is beyond the last digit."""
-    digits = str(number).zfill(width)
-    head, tail = digits[:place], digits[place:]
-    return sign + (f"{head}.{tail}" if place <= len(digits) else digits)
-
-
-DECIMALS = st.builds(
-    place_point,
-    st.one_of(st.integers(0, 10**9), st.integers(0, 10**18 - 1)),
-    st.integers(1, MOST_DIGITS + 1),
-    st.integers(0, MOST_DIGITS + 1),
-    st.sampled_from(["", "-"]),
-)
-
-
-@IN_FOLDER
-@given(numbers=st.lists(DECIMALS, min_size=1, max_size=12))
-def test_plain_numbers_are_the_floats_that_python_reads(numbers: list[str], tmp_path: Path) -> None:
-    path = tmp_path / "columns"
-    path.write_text("".join(f"{number} x\n" for number in numbers), encoding="utf-8")
-    columns = read_columns(path, 2, 1 << 20)
-    assert columns is not None
-    found = columns.take_singles(0)
-    if any(sum(letter.isdigit() for letter in number) > MOST_DIGITS for number in numbers):
-        assert found is None
-    elif found is not None:
-        # As bytes, since -0.0 equals 0.0.
-        assert found.tobytes() == np.asarray([float(number) for number in numbers]).astype(np.float32).tobytes()
-
-
-def test_number_between_two_floats_is_left_to_others(tmp_path: Path) -> None:
-    (tmp_path / "columns").write_text("16777217.0 x\n", encoding="utf-8")
-    columns = read_columns(tmp_path / "columns", 2, 1000)
-    assert columns is not None
-    assert columns.take_singles(0) is None
-
-
-@pytest.mark.parametrize("number", ["1e-5", "nan", "inf", "+1", "1.2.3", "-", ".", "--1", "1-", "1_0", "0x1"])
-def test_what_is_no_plain_decimal_is_left_to_others(number: str, tmp_path: Path) -> None:
-    (tmp_path / "columns").write_text(f"0.5 x\n{number} x\n", encoding="utf-8")
-    columns = read_columns(tmp_path / "columns", 2, 1000)
-    assert columns is not None
-    assert columns.take_singles(0) is None
 
 
 def test_foreign_files_with_tabs_and_without_a_last_newline_are_read(tmp_path: Path) -> None:
