@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.files import write_atomically
-from harness.errors import DataError, ManifestError, SourceError, StoreError
+from harness.errors import ManifestError, SourceError, StoreError
 from harness.experiment.data import COMMIT, FolderSource, HubSource, PartName
+from harness.experiment.data_facts import DataFacts
 from harness.experiment.lock import Role, format_lock
 from harness.experiment.manifest import parse_experiment
 from harness.models.model_folder import check_model_folder
@@ -22,10 +23,10 @@ from harness.pipeline.own_data import (
     is_beir,
     list_columns,
     list_judged,
-    list_tables,
 )
 from harness.pipeline.scaffold import SALT, SHARES, OwnData, OwnModel, format_manifest, make_name
-from harness.sources.fetch import Fetcher
+from harness.pipeline.split_files import find_files, list_splits
+from harness.sources.fetch import Fetcher, find_root, hash_files
 from harness.sources.hub import Kind, find_head
 from harness.sources.locking import make_lock
 
@@ -83,9 +84,16 @@ def init_experiment(brought: Brought, folder: Path, *, store: Path) -> Initialis
     locked = make_lock(experiment, fetcher, read_facts=read_facts)
     _write(lock, format_lock(locked))
     _write(manifest, text)
+    decisions += [_count(facts) for facts in (locked.data or {}).values()]
     trained = f"{model.name} is trained on part train and evaluated before and after" if "train" in parts else ""
     untrained = f"{model.name} is evaluated as it is, since there is no part train"
     return Initialised(manifest, lock, (*decisions, trained or untrained, "BM25 is evaluated beside it"))
+
+
+def _count(facts: DataFacts) -> str:
+    rows = ", ".join(f"{part} {one.rows} rows" for part, one in facts.parts.items())
+    repeated = f", {facts.duplicate_passages} of which repeat another's text" if facts.duplicate_passages else ""
+    return f"{rows}; {facts.passages} passages{repeated}"
 
 
 def _name_data(data: str) -> str:
@@ -120,17 +128,19 @@ def _look_at_data(
         judged = list_judged(place)
         decided = f"BEIR layout: judgements of {', '.join(judged)}"
         return OwnData(source, "beir", None, {}), judged, [decided]
-    tables = [path for path in list_tables(place) if brought.config in {None, *path.relative_to(place).parts}]
-    if not tables:
-        raise DataError(f"{place}: no table lies in a folder called {brought.config}, the config asked for")
-    splits = find_splits(tables) if place.is_dir() else None
+    folder, files = find_root(place), hash_files(place, "data")
+    tables = find_files(folder, files, config=brought.config, split=None)
+    splits = find_splits(list_splits(folder, files, config=brought.config)) if place.is_dir() else None
     asked = {"query": brought.query, "passage": brought.passage, "id": brought.id}
-    columns = choose_columns(list_columns(tables[0]), asked, place=str(tables[0]))
+    there = list_columns(folder / tables[0])
+    columns = choose_columns(there, asked, place=str(folder / tables[0]))
     roles = ", ".join(f"{role} = {name}" for role, name in columns.items())
+    unused = [name for name in there if name not in columns.values()]
     shares = ", ".join(f"{part} {share:.0%}" for part, share in SHARES.items())
     drawn = f"no split of its own: {shares}, drawn by hash of the passage (salt {SALT!r})"
-    named = "" if splits is None else f"splits by the files' names: {', '.join(splits)}"
-    decisions = [f"tables: {', '.join(describe_tables(tables))}", f"columns: {roles}", named or drawn]
+    named = "" if splits is None else f"splits by the source's own names: {', '.join(splits.values())}"
+    not_used = f"; not used: {', '.join(unused)}" if unused else ""
+    decisions = [f"tables: {', '.join(describe_tables(tables))}", f"columns: {roles}{not_used}", named or drawn]
     return OwnData(source, "table", splits, columns, brought.config), (), decisions
 
 

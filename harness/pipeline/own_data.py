@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
 
 from harness.errors import DataError
 from harness.experiment.data import PART_NAMES, PartName
+from harness.pipeline.tables import read_table
 
-TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 # Names that tables on the hub give their texts, the usual ones first.
 USUAL = {
     "query": ("query", "question", "anchor", "title", "sentence1"),
     "passage": ("passage", "answer", "positive", "context", "document", "text", "sentence2"),
 }
-SPLITS: dict[PartName, tuple[str, ...]] = {
-    "train": ("train",),
-    "dev": ("dev", "validation", "valid", "val"),
-    "test": ("test",),
-}
-FIRST_BYTES = 1 << 20
+SPLITS: dict[PartName, str] = {"train": "train", "dev": "validation", "test": "test"}
 
 
 def is_beir(folder: Path) -> bool:
@@ -48,50 +38,19 @@ def list_judged(folder: Path) -> tuple[PartName, ...]:
     return found
 
 
-def list_tables(place: Path) -> list[Path]:
-    """Return a file, or the tables below a folder.
-
-    Raises:
-        DataError: there is no table.
-    """
-    paths = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
-    tables = [path for path in paths if _ending(path) in TABLES]
-    if not tables:
-        raise DataError(f"{place}: expected a table ({', '.join(TABLES)}, or one of them as .gz), found none")
-    return tables
-
-
-def find_splits(tables: Sequence[Path]) -> dict[str, str] | None:
-    """Tell the parts by the files' names; None where no file is a test set beside one for training."""
-    stems = [path.name.partition(".")[0] for path in tables]
-    found: dict[str, str] = {}
-    for part, words in SPLITS.items():
-        named = [stem for stem in stems if any(word in stem.lower().replace("_", "-").split("-") for word in words)]
-        if named:
-            # datasets calls the split of such files by the usual word.
-            found[part] = "validation" if part == "dev" else part
+def find_splits(splits: Collection[str]) -> dict[PartName, str] | None:
+    """Tell the parts by the splits that there are; None where there is no test set beside one for training."""
+    found = {part: name for part, name in SPLITS.items() if name in splits}
     return found if len(found) > 1 else None
 
 
 def list_columns(path: Path) -> list[str]:
-    """Return the names of a table's columns, from its first row.
+    """Return the names of a table's columns.
 
     Raises:
-        DataError: the file cannot be read so far.
+        DataError: the file cannot be read.
     """
-    ending = _ending(path)
-    try:
-        if ending == ".parquet":
-            from pyarrow import parquet  # noqa: PLC0415 - heavy
-
-            return [str(name) for name in parquet.read_schema(path).names]
-        with _open(path) as stream:
-            text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
-            if ending in {".csv", ".tsv"}:
-                return next(csv.reader(text, delimiter="\t" if ending == ".tsv" else ","), [])
-            return list(_read_first(text.read(FIRST_BYTES)))
-    except (OSError, EOFError, ValueError, csv.Error) as cause:
-        raise DataError(f"{path}: cannot be read: {cause}") from cause
+    return list(read_table(path, ()).names)
 
 
 def choose_columns(there: Sequence[str], given: Mapping[str, str | None], *, place: str) -> dict[str, str]:
@@ -113,26 +72,8 @@ def choose_columns(there: Sequence[str], given: Mapping[str, str | None], *, pla
     return chosen
 
 
-def _read_first(text: str) -> dict[str, Any]:
-    """Return the first object of JSON lines or of a JSON list."""
-    start = text.lstrip()
-    decoder = json.JSONDecoder()
-    value, _ = decoder.raw_decode(start[1:].lstrip() if start.startswith("[") else start)
-    if not isinstance(value, dict):
-        raise ValueError(f"expected an object, found {type(value).__name__}")  # noqa: TRY004 - as all of bad JSON
-    return value
-
-
-def _ending(path: Path) -> str:
-    return Path(path.name.removesuffix(".gz")).suffix.lower()
-
-
-def _open(path: Path) -> BinaryIO:
-    return cast("BinaryIO", gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb"))
-
-
-def describe_tables(tables: Sequence[Path]) -> Iterator[str]:
+def describe_tables(tables: Sequence[str]) -> Iterator[str]:
     """Name tables for people."""
-    yield from (path.name for path in tables[:3])
+    yield from tables[:3]
     if len(tables) > 3:  # noqa: PLR2004 - three are shown
         yield f"and {len(tables) - 3} more"

@@ -30,7 +30,7 @@ class OwnData:
 
     source: HubSource | FolderSource
     format: str
-    splits: Mapping[str, str] | None
+    splits: Mapping[PartName, str] | None
     columns: Mapping[str, str]
     config: str | None = None
 
@@ -118,7 +118,7 @@ def _list_data(name: str, data: OwnData) -> list[str]:
         lines.append("# By hash of salt and passage, so that no passage is in two parts; another salt, another split.")
         lines.append(f"parts = {{ {shares}, salt = {_quote(SALT)} }}")
     else:
-        lines.append(f"splits = {_format_table(data.splits)}")
+        lines.append(f"splits = {_format_table({str(part): name for part, name in data.splits.items()})}")
     if "id" not in data.columns:
         lines.append("# Without an id column equal texts are one query or one passage.")
     lines.append(f"columns = {_format_table(data.columns)}")

@@ -76,30 +76,45 @@ def find_files(folder: Path, files: Collection[str], *, config: str | None, spli
     Raises:
         DataError: no file is meant, or files of several kinds are.
     """
-    tables = [name for name in sorted(files) if find_kind(name) and PurePosixPath(name).name not in NO_TABLES]
-    place = f"{folder}: config {quote(config)}, split {quote(split)}"
-    if split in tables:
+    if split in _list_tables(files):
         return [str(split)]
-    patterns = _read_patterns(folder, config) if README in files else None
-    if patterns is None:
-        if config is not None:
-            tables = [name for name in tables if config in PurePosixPath(name).parts[:-1]]
-            if not tables:
-                raise DataError(f"{place}: neither README.md nor a folder of the source names such a config")
-        splits = _find_by_names(tables)
-    else:
-        splits = {name: list(_match_all(some, tables, place)) for name, some in patterns.items()}
-    found = (
-        splits.get(split, [])
-        if split is not None
-        else list(dict.fromkeys(name for some in splits.values() for name in some))
-    )
+    tables, splits = _tell_splits(folder, files, config)
+    found = tables if split is None else splits.get(split, [])
+    place = f"{folder}: config {quote(config)}, split {quote(split)}"
     if not found:
         there = ", ".join(splits) or "none"
         raise DataError(f"{place}: no file that is read holds it; splits: {there}; tables: {_name_files(tables)}")
     if len({find_kind(name) for name in found}) > 1:
         raise DataError(f"{place}: is in files of several kinds, {_name_files(found)}; name one of them as the split")
     return found
+
+
+def list_splits(folder: Path, files: Collection[str], *, config: str | None) -> dict[str, list[str]]:
+    """Return the splits that README or names tell, with their tables; arguments are those of `find_files`.
+
+    Raises:
+        DataError: there is no such config.
+    """
+    return _tell_splits(folder, files, config)[1]
+
+
+def _list_tables(files: Collection[str]) -> list[str]:
+    return [name for name in sorted(files) if find_kind(name) and PurePosixPath(name).name not in NO_TABLES]
+
+
+def _tell_splits(folder: Path, files: Collection[str], config: str | None) -> tuple[list[str], dict[str, list[str]]]:
+    """Return all tables of a config, also those that no split has, and those of each split."""
+    tables = _list_tables(files)
+    place = f"{folder}: config {quote(config)}"
+    patterns = _read_patterns(folder, config) if README in files else None
+    if patterns is not None:
+        splits = {name: list(_match_all(some, tables, place)) for name, some in patterns.items()}
+        return list(dict.fromkeys(name for some in splits.values() for name in some)), splits
+    if config is not None:
+        tables = [name for name in tables if config in PurePosixPath(name).parts[:-1]]
+        if not tables:
+            raise DataError(f"{place}: neither README.md nor a folder of the source names such a config")
+    return tables, _find_by_names(tables)
 
 
 def _find_by_names(tables: Sequence[str]) -> dict[str, list[str]]:

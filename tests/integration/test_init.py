@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
+from harness.errors import DataError
 from harness.experiment.lock import read_lock
 from harness.experiment.manifest import read_experiment
 from harness.pipeline.own_data import choose_columns, find_splits, list_columns
-from harness.records.record import read_records
-from tests.support.manifests import write_data
+from harness.records.record import Record, read_records
+from harness.records.trec import read_qrels
+from tests.support.manifests import write_data, write_rows
 from tests.support.tiny_model import build_tiny_model
 
 
@@ -32,30 +35,94 @@ def folder(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path
 
 
-def test_a_folder_of_rows_gets_a_manifest_that_runs_unchanged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def run(folder: Path, manifest: str) -> dict[str, Record]:
+    """Run every trial of a manifest in a folder, and return the records by their stems."""
     from harness.experiment.trial import list_trials
     from harness.pipeline.progress import Progress
     from harness.pipeline.run_trial import open_context, run_trial
     from harness.pipeline.selection import RunConfig, select_experiment
 
-    assert main(["init", "rows", "--id", "id", "--model", "tiny-model"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said == [
-        "  tables: test.jsonl, train.jsonl",
-        "  columns: query = question, passage = answer, id = id",
-        "  splits by the files' names: train, test",
-        "  tiny-model is trained on part train and evaluated before and after",
-        "  BM25 is evaluated beside it",
-        "wrote rows.toml and rows.lock; next: harness run rows.toml",
-    ]
-    config = RunConfig(Path(".store"), folder / "results", experiment="rows.toml", device="cpu")
+    config = RunConfig(Path(".store"), folder / "results", experiment=manifest, device="cpu")
     selected = select_experiment(config, folder)
     context = open_context(selected, config)
     trials = list(list_trials(selected.experiment))
     for trial in trials:
         run_trial(trial, context, Progress(io.StringIO(), trials))
-    stems = [record.trial.stem for record in read_records(folder / "results" / "records" / "rows")]
+    name = selected.experiment.name
+    return {record.trial.stem: record for record in read_records(folder / "results" / "records" / name)}
+
+
+def test_a_folder_of_rows_gets_a_manifest_that_runs_unchanged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "rows", "--id", "id", "--model", "tiny-model"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "  tables: test.jsonl, train.jsonl",
+        "  columns: query = question, passage = answer, id = id",
+        "  splits by the source's own names: train, test",
+        "  train 20 rows, test 8 rows; 28 passages",
+        "  tiny-model is trained on part train and evaluated before and after",
+        "  BM25 is evaluated beside it",
+        "wrote rows.toml and rows.lock; next: harness run rows.toml",
+    ]
+    stems = list(run(folder, "rows.toml"))
     assert stems == ["bm25.baseline", "tiny-model.baseline", *(f"tiny-model.plain.seed={seed}" for seed in range(3))]
+
+
+def test_a_faq_of_repeated_answers_becomes_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(f"{number:03}", f"what is {number}, and why?", f"gene {number // 5}, that is") for number in range(60)]
+    with (folder / "faq.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("nr", "question", "answer"), *rows])
+    typed = ["init", "faq.csv", "--query", "question", "--passage", "answer", "--model", "tiny-model"]
+    assert main(typed) == 0
+    said = capsys.readouterr().out
+    assert "columns: query = question, passage = answer; not used: nr" in said
+    lock = read_lock(folder / "faq.lock", read_experiment(folder / "faq.toml"))
+    facts = (lock.data or {})["faq"]
+    assert (facts.passages, facts.duplicate_passages) == (12, 0)
+    assert sum(part.rows for part in facts.parts.values()) == 60
+    assert f"train {facts.parts['train'].rows} rows, test {facts.parts['test'].rows} rows; 12 passages" in said
+    records = run(folder, "faq.toml")
+    assert len(records) == 5
+    assert {record.data.passages for record in records.values()} == {12}
+    assert {record.data.queries for record in records.values()} == {facts.parts["test"].rows}
+
+
+def test_a_beir_folder_becomes_a_run_with_its_grades(folder: Path) -> None:
+    corpus = {f"p{number}": (f"gene {number}", f"acts on pathway {number}") for number in range(12)}
+    qrels = {"train": {"a": {"p1": 1}, "b": {"p2": 1}, "c": {"p3": 2}}, "test": {"d": {"p4": 2, "p5": 1, "p6": 0}}}
+    place = folder / "facts"
+    (place / "qrels").mkdir(parents=True)
+    passages = [{"_id": name, "title": title, "text": text} for name, (title, text) in corpus.items()]
+    write_rows(place / "corpus.jsonl", passages)
+    write_rows(place / "queries.jsonl", [{"_id": name, "text": f"which gene is {name}?"} for name in "abcde"])
+    for part, judged in qrels.items():
+        lines = [f"{query}\t{name}\t{grade}\n" for query, some in judged.items() for name, grade in some.items()]
+        (place / "qrels" / f"{part}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines), encoding="utf-8")
+    assert main(["init", "facts", "--model", "tiny-model"]) == 0
+    records = run(folder, "facts.toml")
+    assert len(records) == 5
+    for record in records.values():
+        assert record.query_ids == ("d",)
+        assert record.data.train_pairs == 3
+        assert read_qrels(folder / "results" / record.qrels.path) == qrels["test"]
+
+
+def test_a_parquet_of_triplets_becomes_a_run(folder: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = [
+        {"anchor": f"what is {number}?", "positive": f"gene {number}", "negative": f"gene {number + 1}"}
+        for number in range(40)
+    ]
+    parquet.write_table(pa.Table.from_pylist(rows), folder / "triplets.parquet")
+    assert main(["init", "triplets.parquet", "--model", "tiny-model"]) == 0
+    assert len(run(folder, "triplets.toml")) == 5
+    # A salt drawn anew is another split, which the lock then is not of.
+    manifest = folder / "triplets.toml"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace('salt = "1"', 'salt = "2"'), encoding="utf-8")
+    with pytest.raises(DataError, match=r"data\.triplets: train has .*, the lock says .*then: harness lock triplets"):
+        run(folder, "triplets.toml")
 
 
 def test_nothing_is_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +178,7 @@ def test_columns_are_read_from_every_kind_of_table(tmp_path: Path) -> None:
     texts = {
         "a.csv": 'question,answer,id\nwhat?,"that, and more",007\n',
         "a.tsv": "question\tanswer\tid\nwhat?\tthat, and more\t007\n",
-        "a.jsonl": json.dumps(ROW) + "\n{broken\n",
+        "a.jsonl": json.dumps(ROW) + "\n",
         "a.json": json.dumps([ROW]),
     }
     for name, text in texts.items():
@@ -132,12 +199,11 @@ def test_usual_names_are_taken_and_others_asked_for() -> None:
 @pytest.mark.parametrize(
     ("names", "splits"),
     [
-        (["train.jsonl", "test.jsonl"], {"train": "train", "test": "test"}),
-        (["train-0.parquet", "val.parquet", "test-0.parquet"], {"train": "train", "dev": "validation", "test": "test"}),
-        (["faq.csv"], None),
-        (["contest.csv", "training.csv"], None),
-        (["test.csv"], None),
+        (["train", "test"], {"train": "train", "test": "test"}),
+        (["train", "validation", "test"], {"train": "train", "dev": "validation", "test": "test"}),
+        (["train"], None),
+        (["test"], None),
     ],
 )
-def test_splits_are_told_by_whole_words_of_file_names(names: list[str], splits: dict[str, str] | None) -> None:
-    assert find_splits([Path(name) for name in names]) == splits
+def test_parts_are_told_by_the_names_of_splits(names: list[str], splits: dict[str, str] | None) -> None:
+    assert find_splits(names) == splits
