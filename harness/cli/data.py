@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 PASSED = 0
-EXPERIMENTS, STORE = Path("benchmarks/experiments"), Path(".store")
+STORE = Path(".store")
 
 
 def add_data_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,12 +46,14 @@ def _init(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from harness.experiment.lock import SourceName, list_sources  # noqa: PLC0415
     from harness.pipeline.beir_layout import write_beir  # noqa: PLC0415
-    from harness.pipeline.selection import RunConfig, choose_data_dir, select_experiment  # noqa: PLC0415
+    from harness.pipeline.selection import RunConfig, choose_data_dir, locate_experiments, select_experiment  # noqa: PLC0415
     from harness.pipeline.stages import prepare  # noqa: PLC0415
     from harness.pipeline.store import Store  # noqa: PLC0415
     from harness.sources.fetch import Fetcher  # noqa: PLC0415 - see add_data_commands
 
-    selected = select_experiment(RunConfig(options.store, Path("results"), experiment=options.experiment), EXPERIMENTS)
+    selected = select_experiment(
+        RunConfig(options.store, Path("results"), experiment=options.experiment), locate_experiments(Path())
+    )
     experiment = selected.experiment
     data_dir = choose_data_dir(options.data_dir, experiment, os.environ)
     fetcher = Fetcher(base=selected.base, cache=options.store / "sources", override=data_dir)

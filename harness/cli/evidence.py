@@ -121,12 +121,13 @@ def _rerun(options: argparse.Namespace) -> int:
         comparison = compare_outcomes(first, second)
     else:
         from harness.evidence.determinism import rerun_trial  # noqa: PLC0415
+        from harness.pipeline.selection import locate_experiments  # noqa: PLC0415
         from harness.pipeline.store import SOURCES  # noqa: PLC0415
 
         with tempfile.TemporaryDirectory(prefix="harness-rerun-") as folder:
             comparison = rerun_trial(
                 options.experiment,
-                EXPERIMENTS,
+                locate_experiments(Path()),
                 folder=Path(folder),
                 trial=options.trial,
                 device=options.device,

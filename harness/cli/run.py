@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 # Short names here, the plugin's long ones there: in pytest they share the command line with other plugins.
 OPTIONS = {
@@ -40,14 +41,13 @@ def run_experiment(options: argparse.Namespace) -> int:
     """Run pytest on the manifest; ``further`` of the options are handed on to it."""
     import pytest  # noqa: PLC0415 - most commands need none
 
-    from harness.cli.sources import EXPERIMENTS  # noqa: PLC0415
-    from harness.pipeline.selection import choose_experiment, find_manifest  # noqa: PLC0415 - likewise
+    from harness.pipeline.selection import choose_experiment, find_manifest, locate_experiments  # noqa: PLC0415 - likewise
 
     name = options.named or options.experiment
     if name is None:
         name, reason = choose_experiment()
         print(f"experiment {name}: {reason}", flush=True)
-    code = pytest.main([str(find_manifest(name, EXPERIMENTS)), *_spell(options), *options.further])
+    code = pytest.main([str(find_manifest(name, locate_experiments(Path()))), *_spell(options), *options.further])
     # pytest has further codes for what could not be done.
     return int(code) if code in {0, 1} else COULD_NOT_RUN
 

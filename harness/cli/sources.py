@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from harness.sources.fetch import Fetcher
 
 PASSED, DIFFERS = 0, 1
-EXPERIMENTS, RESULTS, STORE = Path("benchmarks/experiments"), Path("results"), Path(".store")
+RESULTS, STORE = Path("results"), Path(".store")
 
 
 def add_hub_commands(
@@ -50,10 +50,10 @@ def add_hub_commands(
 def _lock(options: argparse.Namespace) -> int:
     from harness.experiment.manifest import read_experiment  # noqa: PLC0415 - see add_hub_commands
     from harness.pipeline.load_data import read_facts  # noqa: PLC0415
-    from harness.pipeline.selection import find_manifest  # noqa: PLC0415
+    from harness.pipeline.selection import find_manifest, locate_experiments  # noqa: PLC0415
     from harness.sources.locking import prepare_lock, write_lock  # noqa: PLC0415
 
-    manifest = find_manifest(options.experiment, EXPERIMENTS)
+    manifest = find_manifest(options.experiment, locate_experiments(Path()))
     experiment = read_experiment(manifest)
     fetcher = _make_fetcher(options, manifest, experiment)
     new = prepare_lock(manifest, experiment, fetcher, read_facts=read_facts)
@@ -73,10 +73,10 @@ def _lock(options: argparse.Namespace) -> int:
 def _fetch(options: argparse.Namespace) -> int:
     from harness.experiment.lock import read_lock  # noqa: PLC0415
     from harness.experiment.manifest import read_experiment  # noqa: PLC0415 - see add_hub_commands
-    from harness.pipeline.selection import find_manifest  # noqa: PLC0415
+    from harness.pipeline.selection import find_manifest, locate_experiments  # noqa: PLC0415
     from harness.sources.offline import pack_parcel  # noqa: PLC0415
 
-    manifest = find_manifest(options.experiment, EXPERIMENTS)
+    manifest = find_manifest(options.experiment, locate_experiments(Path()))
     experiment = read_experiment(manifest)
     lock = read_lock(manifest.with_suffix(".lock"), experiment)
     for path in pack_parcel(manifest, experiment, lock, options.to, _make_fetcher(options, manifest, experiment)):
@@ -95,9 +95,9 @@ def _make_fetcher(options: argparse.Namespace, manifest: Path, experiment: Exper
 
 def _publish(options: argparse.Namespace) -> int:
     from harness.evidence.publish import format_size, gather, push  # noqa: PLC0415 - see add_hub_commands
-    from harness.pipeline.selection import find_manifest  # noqa: PLC0415
+    from harness.pipeline.selection import find_manifest, locate_experiments  # noqa: PLC0415
 
-    manifest = find_manifest(options.experiment, EXPERIMENTS)
+    manifest = find_manifest(options.experiment, locate_experiments(Path()))
     publication = gather(
         manifest,
         results=options.results,

@@ -19,6 +19,8 @@ MOST_SEEDS = 1000
 DATA_DIR_VARIABLE = "HARNESS_DATA_DIR"
 EMBEDDED = "hpo"
 PUBLISHED = "bioasq"
+EXPERIMENTS = Path("benchmarks/experiments")
+PROJECT_MARKS = (".git", "pyproject.toml", "pytest.ini")
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,17 @@ def choose_experiment() -> tuple[str, str]:
     if not is_hub_reachable():
         return EMBEDDED, f"the embedded one, since the hub that {PUBLISHED!r} needs cannot be reached"
     return PUBLISHED, "the published one, since there are a GPU and a reachable hub"
+
+
+def locate_experiments(start: Path) -> Path:
+    """Return the nearest benchmarks/experiments in a folder or above it, not beyond the project that it lies in."""
+    for folder in (start, *start.absolute().parents):
+        found = folder / EXPERIMENTS
+        if found.is_dir():
+            return found
+        if any((folder / mark).exists() for mark in PROJECT_MARKS):
+            break
+    return start / EXPERIMENTS
 
 
 def find_manifest(name: str, folder: Path) -> Path:

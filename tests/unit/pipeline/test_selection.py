@@ -18,6 +18,7 @@ from harness.pipeline.selection import (
     choose_data_dir,
     choose_experiment,
     find_manifest,
+    locate_experiments,
     parse_seeds,
     select_experiment,
 )
@@ -75,6 +76,20 @@ def test_an_experiment_is_found_by_name_or_path(folder: Path, monkeypatch: pytes
     monkeypatch.chdir(folder)
     assert find_manifest("tiny.toml", folder / "elsewhere") == Path("tiny.toml")
     assert find_manifest("tiny", folder / "elsewhere") == Path("tiny.toml")
+
+
+def test_manifests_are_found_by_name_from_any_folder_of_their_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, inner = tmp_path / "project", tmp_path / "project" / "src" / "inner"
+    there = project / "benchmarks" / "experiments"
+    there.mkdir(parents=True)
+    inner.mkdir(parents=True)
+    assert [locate_experiments(folder) for folder in (project, inner, there)] == [there] * 3
+    monkeypatch.chdir(project)
+    assert locate_experiments(Path()) == Path("benchmarks/experiments"), "as people type it"
+    (inner / "pyproject.toml").touch()
+    assert locate_experiments(inner) == inner / "benchmarks" / "experiments", "beyond another project"
 
 
 @pytest.mark.parametrize("name", ["tinny", "tiny.lock", "."])
