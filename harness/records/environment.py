@@ -125,8 +125,9 @@ def _find_commit(folder: Path) -> tuple[str | None, bool | None]:
     # An installed copy may lie inside a checkout of something else, whose commit says nothing of it.
     if _ask(*git, "ls-files", "--error-unmatch", "--", ".") is None:
         return None, None
-    # Results are what a run writes, so they do not make the code that wrote them dirty; manifests do.
-    status = _ask(*git, "status", "--porcelain", "--", ":(top)", ":(top,exclude)results")
+    # Results and store are what a run writes, so they do not make the code that wrote them dirty; manifests do.
+    written = (":(top,exclude)results", ":(top,exclude).store")
+    status = _ask(*git, "status", "--porcelain", "--", ":(top)", *written)
     return _ask(*git, "rev-parse", "HEAD"), None if status is None else bool(status)
 
 

@@ -54,9 +54,11 @@ def test_what_could_change_a_value_makes_the_checkout_dirty(checkout: Path, name
     assert collect_environment(checkout / "harness").dirty is True
 
 
-def test_results_do_not_make_the_checkout_dirty(checkout: Path) -> None:
+def test_what_a_run_writes_does_not_make_the_checkout_dirty(checkout: Path) -> None:
     (checkout / "results" / "a.md").write_text("b", encoding="utf-8")
     (checkout / "results" / "new.md").write_text("b", encoding="utf-8")
+    (checkout / ".store").mkdir()
+    (checkout / ".store" / "new").write_text("b", encoding="utf-8")
     assert collect_environment(checkout / "harness").dirty is False
 
 
