@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 from pathlib import Path
@@ -25,8 +26,7 @@ SUSPECT = 3
 @nox.session
 def reproduce(session: nox.Session) -> None:
     """Rerun a published fine-tuning result; -- NAME and other options of `harness run` go on."""
-    _install(session)
-    session.install("--no-deps", *EMBEDDED_PACKAGES)
+    _install_once(session)
     # The tokenizer's own threads have nothing to do beside torch's, and warn at every fork.
     session.env["TOKENIZERS_PARALLELISM"] = "false"
     _run(session, "harness", "run", *session.posargs)
@@ -133,6 +133,23 @@ def _gate(session: nox.Session) -> str:
 def _install(session: nox.Session, *extras: str) -> None:
     project = f".[{','.join(extras)}]" if extras else "."
     session.install("-c", CONSTRAINTS, "-e", project)
+
+
+def _install_once(session: nox.Session) -> None:
+    """Install, unless this environment was made of the same files: pip takes longer than a run that is all cached.
+
+    The note lies in the environment, so that it goes where that is made anew; it is written when all is installed.
+    """
+    files = [*sorted(Path().glob("requirements*.txt")), *map(Path, (CONSTRAINTS, "pyproject.toml", "noxfile.py"))]
+    wanted = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
+    note = Path(session.virtualenv.location) / "installed.sha256"
+    if note.is_file() and note.read_text(encoding="utf-8") == wanted:
+        session.log(f"installed of the same {', '.join(map(str, files))} before; to install anew: rm {note}")
+        return
+    note.unlink(missing_ok=True)
+    _install(session)
+    session.install("--no-deps", *EMBEDDED_PACKAGES)
+    note.write_text(wanted, encoding="utf-8")
 
 
 def _run(session: nox.Session, *command: str) -> None:
