@@ -24,7 +24,7 @@ def add_evidence_commands(
     verify.add_argument("--rerun", choices=["baseline"], help="also run the untrained trials again, from their locks")
     verify.add_argument("--device", default="auto", help="to run them on: auto, cpu or cuda:N")
     verify.add_argument("--data-dir", type=Path, help="folder in place of the manifests' data folder, to run them")
-    verify.add_argument("--store", type=Path, default=STORE, help="only its unpacked sources are used; default: .store")
+    verify.add_argument("--store", type=Path, help="also check the outputs that it still has; lends its sources")
     verify.set_defaults(run=_verify)
 
     bundle = commands.add_parser("bundle", help="pack all evidence into one archive that a stranger can verify")
@@ -78,15 +78,17 @@ def _verify(options: argparse.Namespace) -> int:
     print(f"{options.target}: computing every value, interval and table again", file=sys.stderr, flush=True)
     from harness.evidence.baselines import Rerun  # noqa: PLC0415
     from harness.evidence.verify import verify_bundle, verify_results  # noqa: PLC0415 - see add_evidence_commands
-    from harness.pipeline.store import SOURCES  # noqa: PLC0415
+    from harness.pipeline.store import SOURCES, Store  # noqa: PLC0415
 
-    rerun = Rerun(options.device, options.store / SOURCES, options.data_dir) if options.rerun else None
+    store = None if options.store is None else Store(options.store)
+    sources = (options.store or STORE) / SOURCES
+    rerun = Rerun(options.device, sources, options.data_dir) if options.rerun else None
 
     if options.target.is_dir():
         experiments = options.experiments if options.experiments.is_dir() else None
-        done = verify_results(options.target, experiments=experiments, rerun=rerun)
+        done = verify_results(options.target, experiments=experiments, rerun=rerun, store=store)
     else:
-        done = verify_bundle(options.target, rerun=rerun)
+        done = verify_bundle(options.target, rerun=rerun, store=store)
     for problem in done.problems:
         print(problem)
     for line in done.attested:

@@ -23,6 +23,8 @@ from harness.records.record import Record, StageName, read_record
 from harness.records.run import Run, read_run
 
 NAMES = ("first", "second")
+# In the outputs of the stages that evaluate, and of training.
+EMBEDDINGS_FILE, WEIGHTS_FILE = "embeddings.npy", "model/model.safetensors"
 
 
 class Sameness(StrEnum):
@@ -351,8 +353,8 @@ def _find_outcome(folder: Path, trial: Trial) -> TrialOutcome:
     results, store = folder / "results", folder / "store"
     record = read_record(results / "records" / trial.experiment / f"{trial.stem}.json")
     stage: StageName = "baseline" if trial.variant == "baseline" else "evaluate"
-    embeddings = store / stage / record.stages[stage].key / "embeddings.npy"
+    embeddings = store / stage / record.stages[stage].key / EMBEDDINGS_FILE
     weights = None
     if "train" in record.stages:
-        weights = store / "train" / record.stages["train"].key / "model" / "model.safetensors"
+        weights = store / "train" / record.stages["train"].key / WEIGHTS_FILE
     return TrialOutcome(record, results, embeddings, weights)

@@ -21,9 +21,11 @@ from harness.evidence.binding import (
     look_for_commits,
 )
 from harness.evidence.bundle import EXPERIMENTS, RESULTS, check_environments, unpack_bundle
+from harness.evidence.kept import check_kept
 from harness.evidence.recompute import check_means, check_record
 from harness.experiment.lock import Lock, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
+from harness.pipeline.store import Store
 from harness.records.artifacts import Evidence
 from harness.records.history import read_history, take_snapshot
 from harness.records.plan import PlannedTrial, locate_plan, read_plan
@@ -44,7 +46,12 @@ class Verification:
 
 
 def verify_results(
-    results: Path, *, experiments: Path | None = None, rounds: int = ROUNDS, rerun: Rerun | None = None
+    results: Path,
+    *,
+    experiments: Path | None = None,
+    rounds: int = ROUNDS,
+    rerun: Rerun | None = None,
+    store: Store | None = None,
 ) -> Verification:
     """Check a results folder: its records, as `verify_records` does, and all generated files.
 
@@ -56,13 +63,14 @@ def verify_results(
         experiments: folder with manifests and locks.
         rounds: sign patterns of the randomization test that the tables were made with.
         rerun: how untrained trials are run again; None does not.
+        store: whose outputs are held against the records; None holds none.
 
     Raises:
         HarnessError: an untrained trial cannot be run again here.
         SourceError: there is no such folder, or no record in it.
     """
     known = Evidence(results)
-    done = verify_records(results, experiments=experiments, evidence=known, rerun=rerun)
+    done = verify_records(results, experiments=experiments, evidence=known, rerun=rerun, store=store)
     found = compare_tables(results, rounds=rounds, evidence=known)
     # A broken record was named already.
     unmade = [
@@ -73,7 +81,7 @@ def verify_results(
     return replace(done, problems=(*done.problems, *found.differing, *unmade))
 
 
-def verify_bundle(bundle: Path, *, rerun: Rerun | None = None) -> Verification:
+def verify_bundle(bundle: Path, *, rerun: Rerun | None = None, store: Store | None = None) -> Verification:
     """Check a bundle of unknown origin: its files by its list of hashes, then its results as `verify_results` does.
 
     Raises:
@@ -84,7 +92,7 @@ def verify_bundle(bundle: Path, *, rerun: Rerun | None = None) -> Verification:
     with tempfile.TemporaryDirectory(prefix="harness-bundle-") as name:
         folder = Path(name)
         problems = unpack_bundle(bundle, folder)
-        done = verify_results(folder / RESULTS, experiments=folder / EXPERIMENTS, rerun=rerun)
+        done = verify_results(folder / RESULTS, experiments=folder / EXPERIMENTS, rerun=rerun, store=store)
         problems += [line.replace(f"{folder}/", "") for line in (*check_environments(folder), *done.problems)]
     return replace(done, problems=tuple(problems))
 
@@ -95,6 +103,7 @@ def verify_records(
     experiments: Path | None = None,
     evidence: Evidence | None = None,
     rerun: Rerun | None = None,
+    store: Store | None = None,
 ) -> Verification:
     """Check records against runs and qrels, against one another, and against manifests, locks and git where at hand.
 
@@ -107,6 +116,7 @@ def verify_records(
         experiments: folder with manifests and locks.
         evidence: what was read of the folder already; None reads it anew.
         rerun: how untrained trials are run again; None does not.
+        store: whose outputs are held against the records; None holds none.
 
     Raises:
         HarnessError: an untrained trial cannot be run again here.
@@ -144,16 +154,25 @@ def verify_records(
         for place, commit in list_commits(record)
         if commit in commits.missing
     ]
-    if rerun is not None:
-        if experiments is None:
-            raise SourceError(f"{results}: to run trials again, their manifests are needed, and none are at hand")
-        problems += rerun_baselines(records, experiments, rerun)
+    problems += _check_beyond(records, results, experiments, rerun=rerun, store=store)
     planned = [one for plan in plans.values() for one in plan]
     attested = list(list_attested(records, planned, commits.seen, reran=rerun is not None))
     for whole, _ in manifests.values():
         attested += list_untried(whole, records)
     values = sum(len(view.query_ids) * len(view.per_query) for record in records for view in record.views)
     return Verification(len(records), values, known.files, tuple(problems), tuple(attested))
+
+
+def _check_beyond(
+    records: Sequence[Record], results: Path, experiments: Path | None, *, rerun: Rerun | None, store: Store | None
+) -> Iterator[str]:
+    """Hold records against what the results folder does not have: a store's outputs, and trials that are run again."""
+    if store is not None:
+        yield from check_kept(records, store)
+    if rerun is not None:
+        if experiments is None:
+            raise SourceError(f"{results}: to run trials again, their manifests are needed, and none are at hand")
+        yield from rerun_baselines(records, experiments, rerun)
 
 
 def _check_experiment(

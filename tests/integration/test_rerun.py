@@ -10,9 +10,11 @@ from harness.cli.main import main
 from harness.core.files import hash_file
 from harness.errors import ManifestError
 from harness.evidence.baselines import Rerun
-from harness.evidence.determinism import Sameness, TrialOutcome, choose_trial, compare_outcomes
+from harness.evidence.determinism import WEIGHTS_FILE, Sameness, TrialOutcome, choose_trial, compare_outcomes
+from harness.evidence.kept import check_kept
 from harness.evidence.verify import verify_records
 from harness.experiment.manifest import read_experiment
+from harness.pipeline.store import Store
 from harness.records.measures import evaluate_run
 from harness.records.record import write_record
 from harness.records.run import Run, read_run, write_run
@@ -104,3 +106,22 @@ def test_untrained_values_are_computed_again_from_the_locked_weights(place: Plac
     assert not [line for line in verify_records(ours.results, experiments=experiments).problems if "baseline" in line]
     problems = "\n".join(verify_records(ours.results, experiments=experiments, rerun=rerun).problems)
     assert "small.baseline.json: tiny/test: values['mrr@10']: reads" in problems
+
+
+def test_weights_and_embeddings_that_the_store_has_are_held_against_the_records(place: Place, tmp_path: Path) -> None:
+    ours = place.at(tmp_path)
+    assert ours.run() == 0
+    store = Store(ours.store)
+    assert list(check_kept(ours.read(), store)) == []
+    baseline, tuned = ours.read()
+    assert tuned.training is not None
+    forged = [
+        change_result(baseline, embeddings_sha256="b" * 64),
+        tuned.replace(training=tuned.training.replace(weights_sha256="c" * 64)),
+    ]
+    problems = "\n".join(check_kept(forged, store))
+    assert "small.baseline.json: embeddings_sha256: reads bbbb" in problems
+    assert "seed=0.json: training.weights_sha256: reads cccc" in problems
+    weights = ours.store / "train" / tuned.stages["train"].key / WEIGHTS_FILE
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert "model/model.safetensors has another SHA-256" in "\n".join(check_kept(ours.read(), store))
