@@ -105,6 +105,13 @@ def gate(session: nox.Session) -> None:
 
 
 @nox.session
+def bundle(session: nox.Session) -> None:
+    """Pack all evidence into one archive; -- --to FILE."""
+    _install(session)
+    _run(session, "harness", "bundle", *session.posargs)
+
+
+@nox.session
 def calibration(session: nox.Session) -> None:
     """Simulate how often verdicts, gate and planner err, and write results/calibration.md."""
     _install(session)
