@@ -12,6 +12,7 @@ RESULTS, STORE = Path("results"), Path(".store")
 EXPERIMENTS, CONSTRAINTS = Path("benchmarks/experiments"), Path("constraints.txt")
 BUNDLE = Path("evidence.zip")
 MEBIBYTE = 2**20
+SHOWN_CHARACTERS = 2000  # of a finding, which may quote a stranger
 
 
 def add_evidence_commands(
@@ -76,6 +77,7 @@ def add_evidence_commands(
 def _verify(options: argparse.Namespace) -> int:
     # Before the imports, since what follows takes seconds; not on stdout, which is for what was found.
     print(f"{options.target}: computing every value, interval and table again", file=sys.stderr, flush=True)
+    from harness.core.text import clip, printable  # noqa: PLC0415
     from harness.evidence.baselines import Rerun  # noqa: PLC0415
     from harness.evidence.verify import verify_bundle, verify_results  # noqa: PLC0415 - see add_evidence_commands
     from harness.pipeline.store import SOURCES, Store  # noqa: PLC0415
@@ -90,9 +92,10 @@ def _verify(options: argparse.Namespace) -> int:
     else:
         done = verify_bundle(options.target, rerun=rerun, store=store)
     for problem in done.problems:
-        print(problem)
+        for line in problem.splitlines():
+            print(printable(clip(line, SHOWN_CHARACTERS), instead="?"))
     for line in done.attested:
-        print(f"attested only: {line}")
+        print(printable(clip(f"attested only: {line}", SHOWN_CHARACTERS), instead="?"))
     print(
         f"{options.target}: {done.records} records, {done.values} values per query and {done.files} files checked, "
         + (f"{len(done.problems)} do not match" if done.problems else "all match")

@@ -44,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - whatever nobody foresaw is no answer: Python's own exit code would say "no"
         if isinstance(error, BrokenPipeError) and _has_lost_reader():
             return READER_GONE
+        if isinstance(error, OSError):
+            _flush_or_drop()
+            print(f"harness: {type(error).__name__}: {_show(str(error))}", file=sys.stderr)
+            return FAILED
         print(_show(traceback.format_exc()), file=sys.stderr)
         return FAILED
     return code
@@ -61,9 +65,22 @@ def _has_lost_reader() -> bool:
     poller.register(sys.stdout.fileno(), 0)
     lost = any(event & (select.POLLERR | select.POLLHUP) for _, event in poller.poll(0))
     if lost:
-        # Python flushes once more as it ends, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
     return lost
+
+
+def _flush_or_drop() -> None:
+    """Write what is left, if stdout's disk takes it."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _drop_stdout()
+
+
+def _drop_stdout() -> None:
+    """Let what is left to write go nowhere: Python flushes once more as it ends, would complain, and end with 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show(text: str) -> str:

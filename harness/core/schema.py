@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from harness.core.text import clip, quote
+from harness.core.text import clip, printable, quote
 from harness.errors import HarnessError
 
 SHOWN_ERRORS = 8
@@ -204,7 +204,8 @@ def _find_foreign(value: Any, location: tuple[int | str, ...] = ()) -> Iterator[
 
 def _dotted(location: tuple[int | str, ...]) -> str:
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
-    return "".join(parts).lstrip(".")
+    # Keys are a stranger's words too: none of them may end the line that it is shown in.
+    return printable("".join(parts).lstrip("."), instead="?")
 
 
 def _nearest(key: str, kind: type[Frozen]) -> str | None:

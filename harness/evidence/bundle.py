@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 
-from harness.core.archives import Bounds, open_zip, unpack
+from harness.core.archives import Bounds, is_plain_path, open_zip, unpack
 from harness.core.files import write_atomically
-from harness.core.schema import format_json
-from harness.errors import RecordError, SourceError
+from harness.core.schema import format_json, read_text
+from harness.errors import HarnessError, RecordError, SourceError
 from harness.records.record import read_records
 
 SUMS_FILE = "SHA256SUMS"
@@ -21,6 +21,8 @@ RESULTS, EXPERIMENTS = "results", "experiments"
 ENVIRONMENTS_FILE = "environments.json"
 MAX_FILES = 10_000
 MAX_BYTES = 2**31
+# Of the list of hashes: 10,000 lines with the longest usual paths.
+MAX_SUMS_BYTES = 2**22
 # The earliest date a zip can state: the time of packing is no part of the evidence.
 NO_TIME = (1980, 1, 1, 0, 0, 0)
 FILE_MODE = stat.S_IFREG | 0o644
@@ -97,15 +99,15 @@ def describe_environments(results: Path, names: list[str]) -> bytes:
 
 
 def check_environments(folder: Path) -> list[str]:
-    """Return what is wrong with an unpacked bundle's list of environments, by its records.
-
-    Raises:
-        RecordError: a record is broken.
-    """
+    """Return what is wrong with an unpacked bundle's list of environments, by its records."""
     path = folder / ENVIRONMENTS_FILE
     names = sorted(found.name for found in (folder / RESULTS / "records").glob("*") if found.is_dir())
-    if path.is_file() and path.read_bytes() == describe_environments(folder / RESULTS, names):
-        return []
+    try:
+        if path.is_file() and path.read_bytes() == describe_environments(folder / RESULTS, names):
+            return []
+    except HarnessError:
+        # A broken record is named by who verifies them all, and no reason to leave the others unchecked.
+        return [f"{ENVIRONMENTS_FILE}: cannot be held against the records, of which one is broken"]
     return [f"{ENVIRONMENTS_FILE}: does not list the environments that the records name"]
 
 
@@ -136,10 +138,14 @@ def _compare_sums(folder: Path, bundle: Path) -> list[str]:
     if not listing.is_file():
         raise SourceError(f"{bundle}: has no {SUMS_FILE}, so it is not a bundle")
     expected: dict[str, str] = {}
-    for number, line in enumerate(listing.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    lines = read_text(listing, limit_bytes=MAX_SUMS_BYTES, error=SourceError).splitlines()
+    if len(lines) > MAX_FILES:
+        raise SourceError(f"{bundle}: {SUMS_FILE}: lists {len(lines)} files, at most {MAX_FILES} are read")
+    for number, line in enumerate(lines, start=1):
         digest, separator, name = line.partition("  ")
-        if not separator or not name or len(digest) != hashlib.sha256().digest_size * 2:
-            raise SourceError(f"{bundle}: {SUMS_FILE}, line {number}: expected a SHA-256, two blanks and a name")
+        # Other names than a bundle's members can have would be printed as they are: a runner could take one for a command.
+        if not separator or not is_plain_path(name) or len(digest) != hashlib.sha256().digest_size * 2:
+            raise SourceError(f"{bundle}: {SUMS_FILE}, line {number}: expected a SHA-256, two blanks and a plain name")
         expected[name] = digest
     found = {}
     for path in folder.rglob("*"):

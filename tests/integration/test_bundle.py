@@ -197,6 +197,52 @@ def test_zip_that_is_no_bundle_is_said(tmp_path: Path) -> None:
         unpack_bundle(tmp_path / "other.zip", tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["::add-mask::x", "\x1b[31mred", "../up", "", "a" * 2**22])
+def test_listed_name_that_no_member_can_have_is_refused_and_not_printed(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    pack(results, tmp_path / "evidence.zip")
+    line = f"{'0' * 64}  {name}\n".encode()
+    changed = rezip(
+        tmp_path / "evidence.zip",
+        tmp_path / "changed.zip",
+        lambda files: files.update({"SHA256SUMS": files["SHA256SUMS"] + line}),
+    )
+    assert main(["verify", str(changed)]) == 2
+    said = "".join(capsys.readouterr())
+    assert "SHA256SUMS" in said
+    assert len(said) < 2000
+    assert "::add-mask::" not in said
+    assert "\x1b" not in said
+
+
+def test_list_of_too_many_files_is_refused(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack(results, tmp_path / "evidence.zip")
+    lines = "".join(f"{'0' * 64}  n{number}\n" for number in range(50)).encode()
+    changed = rezip(
+        tmp_path / "evidence.zip", tmp_path / "changed.zip", lambda files: files.update({"SHA256SUMS": lines})
+    )
+    monkeypatch.setattr(bundles, "MAX_FILES", 49)
+    with pytest.raises(SourceError, match="lists 50 files, at most 49 are read"):
+        unpack_bundle(changed, tmp_path / "out")
+
+
+def test_broken_record_in_a_bundle_keeps_nothing_else_from_being_checked(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack(results, tmp_path / "evidence.zip")
+    changed = rezip(
+        tmp_path / "evidence.zip",
+        tmp_path / "changed.zip",
+        lambda files: files.update({"results/records/another/a.json": b"{}", "constraints.txt": b"torch==1"}),
+    )
+    assert main(["verify", str(changed)]) == 1
+    said = capsys.readouterr().out
+    assert "results/records/another/a.json: schema_version None" in said
+    assert "constraints.txt: has another SHA-256" in said
+    assert "environments.json: cannot be held against the records" in said
+
+
 def test_results_without_records_are_said(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="holds no records to bundle"):
         write_bundle(tmp_path, MANIFESTS, CONSTRAINTS, tmp_path / "evidence.zip")

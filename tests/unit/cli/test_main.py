@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,14 @@ def test_a_full_disk_is_named(
     path = manifest.with_suffix(".lock")
     assert capsys.readouterr().err == f"harness: LockError: {path}: cannot be written: No space left on device\n"
     assert not path.exists()
+
+
+def test_a_full_disk_under_stdout_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "harness", "store", "du", "--store", str(tmp_path)]
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "harness: OSError: [Errno 28] No space left on device\n"
 
 
 def test_what_nobody_foresaw_is_no_answer(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,3 +158,19 @@ def test_a_small_file_is_read_and_what_is_no_such_file_refused(tmp_path: Path) -
         read_text(tmp_path / "absent", limit_bytes=9, error=DataError)
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         read_text(tmp_path, limit_bytes=9, error=DataError)
+
+
+class Priced(Frozen):
+    """A table whose keys are the writer's own."""
+
+    prices: dict[str, float]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\u2028", "\x1b"])
+def test_a_key_never_ends_the_line_that_it_is_shown_in(end: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        decode(Priced, {"prices": {f"a{end}::add-mask::x": "high"}}, place="f.toml", error=ManifestError)
+    assert str(caught.value).startswith("f.toml: prices.a?::add-mask::x: found 'high'")
+    with pytest.raises(ManifestError) as caught:
+        decode(Priced, {"prices": {f"a{end}::add-mask::x": math.inf}}, place="f.toml", error=ManifestError)
+    assert str(caught.value).startswith("f.toml: prices.a?::add-mask::x: found inf")
