@@ -14,7 +14,7 @@ from harness.evidence.binding import compare_machine, compare_rows, compare_trai
 from harness.experiment.claims import BASELINE
 from harness.experiment.trial import list_trials
 from harness.records.artifacts import Evidence
-from harness.records.measures import average, best_reachable_mrr, evaluate_run
+from harness.records.measures import average, best_reachable, best_reachable_mrr, evaluate_run, list_relevant
 from harness.records.record import Record
 from harness.records.trec import Qrels
 
@@ -116,8 +116,13 @@ def _compare_data(record: Record, qrels: Qrels, known: Evidence) -> Iterator[str
         expected |= {
             "passages": len(passages),
             "duplicate_passages": len(passages) - len(set(passages.values())),
-            "best_reachable_mrr": best_reachable_mrr(qrels, passages),
+            "best_reachable_mrr": best_reachable_mrr(list_relevant(qrels), passages),
         }
+        if data.best_reachable is not None:
+            for measure, value in best_reachable(qrels, passages, tuple(record.per_query)).items():
+                found = data.best_reachable.get(measure, math.nan)
+                if not math.isclose(found, value, rel_tol=0, abs_tol=ROUNDING):
+                    yield f"data.best_reachable[{measure!r}]: reads {found}, the evidence gives {value}"
     for name, value in expected.items():
         if not math.isclose(getattr(data, name), value, rel_tol=0, abs_tol=ROUNDING):
             yield f"data.{name}: reads {getattr(data, name)}, the evidence gives {value}"

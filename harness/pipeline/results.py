@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,9 +10,11 @@ from harness.core.files import hash_file, write_atomically
 from harness.errors import RecordError
 from harness.experiment.manifest import Experiment
 from harness.experiment.trial import Trial
+from harness.pipeline.rows import Row
 from harness.pipeline.stages import EMBEDDINGS_FILE, PreparedTest, Retrieved, name_run_file
+from harness.pipeline.train_overlap import count_overlap
 from harness.records.artifacts import format_texts
-from harness.records.measures import average, best_reachable_mrr, evaluate_run
+from harness.records.measures import average, best_reachable, best_reachable_mrr, evaluate_run, list_relevant
 from harness.records.record import Artifact, DataSummary, Record, Result, read_record, read_records, write_record
 from harness.records.trec import write_qrels
 
@@ -27,7 +30,7 @@ def make_results(
     experiment: Experiment,
     *,
     results: Path,
-    train_pairs: int,
+    train: Sequence[Row],
 ) -> dict[str, Result]:
     """Judge a model's runs on one test set, and keep what the values follow from.
 
@@ -38,7 +41,7 @@ def make_results(
         retrieved: the runs, by dimension.
         experiment: says which measures, and whether texts may be quoted.
         results: folder that runs, judgements and texts are written below.
-        train_pairs: rows that the data set has for training.
+        train: the rows that the data set has for training.
 
     Returns:
         Results by name, DATA/PART or DATA/PART@DIM.
@@ -49,7 +52,7 @@ def make_results(
     folder = results / "runs" / trial.experiment / on.replace("/", ".")
     qrels = _write_qrels(test, folder, results)
     texts = _write_texts(test, folder, results) if experiment.attribution is not None else None
-    summary = _summarise(test, train_pairs)
+    summary = _summarise(test, train, experiment.evaluation.measures)
     foreign = experiment.model(trial.model).kind == "run"
     made = {}
     for dim, run in retrieved.runs.items():
@@ -59,6 +62,7 @@ def make_results(
         made[on if dim is None else f"{on}@{dim}"] = Result(
             data=summary,
             truncated_texts=retrieved.truncated_texts,
+            truncated_passages=retrieved.truncated_passages,
             notes=retrieved.notes,
             embeddings_sha256=retrieved.output.entry.files.get(EMBEDDINGS_FILE),
             values=average(per_query),
@@ -101,15 +105,20 @@ def _remove(path: Path) -> None:
         raise RecordError(f"{path}: cannot be removed: {cause.strerror or cause}") from cause
 
 
-def _summarise(test: PreparedTest, train_pairs: int) -> DataSummary:
+def _summarise(test: PreparedTest, train: Sequence[Row], measures: Sequence[str]) -> DataSummary:
     data = test.data
+    # Of the part that is trained on every query is one.
+    shared = None if test.part == "train" else count_overlap(data.queries.values(), [row.query for row in train])
     return DataSummary(
         digest=test.output.entry.digest,
-        train_pairs=train_pairs,
+        train_pairs=len(train),
         queries=len(data.queries),
         passages=len(data.corpus),
         duplicate_passages=data.duplicate_passages,
-        best_reachable_mrr=best_reachable_mrr(data.qrels, data.corpus),
+        best_reachable_mrr=best_reachable_mrr(list_relevant(data.qrels), data.corpus),
+        queries_in_train=None if shared is None else shared.exact,
+        queries_in_train_normalised=None if shared is None else shared.normalised,
+        best_reachable=best_reachable(data.qrels, data.corpus, measures),
     )
 
 

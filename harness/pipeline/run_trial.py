@@ -126,10 +126,8 @@ def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
         retrieved = _rank(model, subject, on, test, context=context, stage=stage, progress=progress)
         done.note(stage, retrieved.output)
         log = log or retrieved.encoding
-        pairs = len(prepared[on.partition("/")[0]].data.train)
-        results |= make_results(
-            on, trial, test, retrieved, experiment, results=context.config.results, train_pairs=pairs
-        )
+        train = prepared[on.partition("/")[0]].data.train
+        results |= make_results(on, trial, test, retrieved, experiment, results=context.config.results, train=train)
 
     record = Record(
         schema_version=2,

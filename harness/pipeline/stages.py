@@ -79,6 +79,7 @@ class Retrieved:
     Attributes:
         runs: by dimension; None stands for the model's own, where none are set.
         truncated_texts: how many texts were longer than the model reads.
+        truncated_passages: how many of them are passages; None where an earlier harness did not tell.
         encoding: how the model was asked, if it is an encoder.
         notes: what a reader of the values should know of these lists.
         output: the stored output, with a file for every run.
@@ -86,6 +87,7 @@ class Retrieved:
 
     runs: Mapping[int | None, Run]
     truncated_texts: int
+    truncated_passages: int | None
     encoding: EncodingLog | None
     notes: tuple[str, ...]
     output: Output
@@ -95,6 +97,7 @@ class Notes(Frozen):
     """What is kept beside an output's runs."""
 
     truncated_texts: int
+    truncated_passages: int | None = None
     encoding: EncodingLog | None = None
     notes: tuple[str, ...] = ()
 
@@ -227,10 +230,10 @@ def evaluate(
                 write_run(run, target / name_run_file(dim))
         # Not read again: they let `harness rerun` name the first text whose embedding differs.
         np.save(target / EMBEDDINGS_FILE, embeddings)
-        truncated = count_truncated(encoder, list(data.queries.values()), role="query")
-        truncated += count_truncated(encoder, list(data.corpus.values()), role="passage")
+        queries = count_truncated(encoder, list(data.queries.values()), role="query")
+        passages = count_truncated(encoder, list(data.corpus.values()), role="passage")
         log = EncodingLog(prompts=dict(encoder.prompts), similarity=encoder.similarity, notes=encoder.notes)
-        write_notes(target, Notes(truncated_texts=truncated, encoding=log))
+        write_notes(target, Notes(truncated_texts=queries + passages, truncated_passages=passages, encoding=log))
         return meter.cost
 
     inputs = {
@@ -266,7 +269,7 @@ def read_retrieved(output: Output, dims: Sequence[int] = ()) -> Retrieved:
     text = read_text(output.folder / NOTES_FILE, limit_bytes=2**20, error=StoreError)
     notes = decode_json(Notes, text, place=str(output.folder / NOTES_FILE), error=StoreError)
     runs = {dim: read_run(output.folder / name_run_file(dim)) for dim in (dims or (None,))}
-    return Retrieved(runs, notes.truncated_texts, notes.encoding, notes.notes, output)
+    return Retrieved(runs, notes.truncated_texts, notes.truncated_passages, notes.encoding, notes.notes, output)
 
 
 def rank_passages(

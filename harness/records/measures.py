@@ -138,6 +138,47 @@ def average(values: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
     return {name: float(np.mean(numbers)) for name, numbers in values.items()}
 
 
+def list_relevant(qrels: Qrels) -> dict[str, list[str]]:
+    """Return the passages of each query that are judged above 0."""
+    return {query: [passage for passage, grade in judged.items() if grade > 0] for query, judged in qrels.items()}
+
+
+def best_reachable(qrels: Qrels, texts: Mapping[str, str], measures: Sequence[str]) -> dict[str, float]:
+    """Compute the values of a model that ranks each query's relevant passages first, by their grades.
+
+    Passages of one text have one score, and the tie rule puts the lower id first, so a relevant passage brings its
+    twins along. Where several relevant texts of a query have twins, another order of them could reach a little more.
+
+    Args:
+        qrels: the judgements; every query needs a relevant passage.
+        texts: passage id -> text.
+        measures: names, such as those of MEASURES.
+
+    Returns:
+        Measure -> mean over queries; below 1 also where a query has more relevant passages than the cutoff.
+
+    Raises:
+        DataError: a query has no relevant passage, or one that has no text.
+    """
+    twins: dict[str, list[str]] = {}
+    for passage_id in sorted(texts):
+        twins.setdefault(texts[passage_id], []).append(passage_id)
+    ranked = []
+    for query_id, judged in qrels.items():
+        lost = [passage_id for passage_id in judged if passage_id not in texts]
+        if lost:
+            raise DataError(f"query {query_id!r}: judged passages without a text: {len(lost)}, of {len(judged)}")
+        best: dict[str, int] = {}
+        for passage_id, grade in judged.items():
+            if grade > 0:
+                best[texts[passage_id]] = max(grade, best.get(texts[passage_id], 0))
+        order = sorted(best, key=lambda text: (-best[text], len(twins[text]), twins[text][0]))
+        ranked.append(tuple(passage_id for text in order for passage_id in twins[text]))
+    scores = tuple(tuple(float(-rank) for rank in range(len(passages))) for passages in ranked)
+    run = Run(tuple(qrels), tuple(ranked), scores)
+    return average(evaluate_run(run, qrels, measures, allow_missing=True))
+
+
 def best_reachable_mrr(relevant: Mapping[str, Collection[str]], texts: Mapping[str, str], k: int = 10) -> float:
     """Compute the mean reciprocal rank at `k` that even a perfect model cannot exceed, given duplicate passages.
 

@@ -66,6 +66,10 @@ class DataSummary(Frozen):
     passages: Natural
     duplicate_passages: Natural
     best_reachable_mrr: Unit
+    # The first records have none of what follows. Queries that are also in train: letter for letter, and normalised.
+    queries_in_train: Natural | None = None
+    queries_in_train_normalised: Natural | None = None
+    best_reachable: dict[str, Unit] | None = None
 
 
 class LossPoint(Frozen):
@@ -118,6 +122,8 @@ class Result(Frozen):
 
     data: DataSummary
     truncated_texts: Natural
+    # Those of them that are passages; the first records do not tell.
+    truncated_passages: Natural | None = None
     # What a reader of the values should know, such as queries without a ranked list.
     notes: tuple[str, ...] = ()
     embeddings_sha256: Digest | None = None

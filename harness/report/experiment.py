@@ -20,7 +20,14 @@ from harness.report.document import Case, Finding, Report, Section, order_findin
 from harness.report.figures import draw_changes, draw_history, draw_losses, draw_stages, draw_values
 from harness.report.findings import list_findings, name_cell, review_cell, review_threshold
 from harness.report.model_tables import list_models, list_notes
-from harness.report.run_tables import list_commands, list_costs, list_data, list_environments, sort_records
+from harness.report.run_tables import (
+    list_commands,
+    list_costs,
+    list_data,
+    list_environments,
+    list_shared_queries,
+    sort_records,
+)
 from harness.report.set_tables import list_test_sets
 from harness.report.verdict_tables import (
     Assessment,
@@ -95,7 +102,9 @@ def build_report(
         lead=(" ".join(experiment.summary.split()), *source),
         mark=mark,
         verdicts=", ".join(f"{count} {word}" for word, count in count_verdicts(judged)),
-        findings=order_findings([*list_findings(judged, disputes), *list_notes(records)]),
+        findings=order_findings(
+            [*list_findings(judged, disputes), *list_notes(records), *list_shared_queries(records)]
+        ),
         sections=tuple(section for section in sections if section.blocks),
         cases=(*_list_trials(records), *_list_verdicts(judged)),
     )

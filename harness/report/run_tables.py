@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from harness.core.text import format_seconds
 from harness.experiment.manifest import Experiment
 from harness.records.record import Record
-from harness.report.document import Command, Paragraph, Section, Table
+from harness.report.document import Command, Finding, Paragraph, Section, Table
 
 GIBIBYTE = 2**30
 STAGES = ("prepare", "baseline", "train", "evaluate")
@@ -61,11 +61,41 @@ def list_data(records: Sequence[Record], experiment: Experiment) -> Section:
             ("passages that repeat the text of another", f"{data.duplicate_passages}"),
             ("best mrr@10 that these repeats leave possible", f"{data.best_reachable_mrr:.4f}"),
             ("texts longer than the model reads", f"{max(record.truncated_texts for record in same)}"),
+            *_list_further(same),
             ("digest of the prepared data", digest[:16]),
         )
         tables.append(Table(("what", "value"), rows))
     note = (Paragraph(" ".join(experiment.attribution.split())),) if experiment.attribution else ()
     return Section("Data", (*tables, *note))
+
+
+def list_shared_queries(records: Sequence[Record]) -> Iterator[Finding]:
+    """Name the test sets that have queries of train, on which a trained model may merely remember."""
+    told = set()
+    for view in (view for record in sort_records(records) for view in record.views):
+        data = view.data
+        if data.queries_in_train_normalised and view.on not in told:
+            told.add(view.on)
+            yield Finding("warning", "queries also in train", f"{view.on}: {_word_shared(view)} of {data.queries}")
+
+
+def _list_further(same: Sequence[Record]) -> Iterator[tuple[str, str]]:
+    """Yield what the first records did not hold."""
+    data = same[0].data
+    cut = [view.result.truncated_passages for record in same for view in record.views if view.on == same[0].on]
+    known = [count for count in cut if count is not None]
+    if known:
+        yield "of them passages", f"{max(known)}"
+    if data.queries_in_train is not None:
+        yield "queries that are also in train", _word_shared(same[0])
+    below = {name: value for name, value in (data.best_reachable or {}).items() if round(value, 4) < 1}
+    if below:
+        yield "best reachable values below 1", ", ".join(f"{name} {value:.4f}" for name, value in below.items())
+
+
+def _word_shared(record: Record) -> str:
+    data = record.data
+    return f"{data.queries_in_train} ({data.queries_in_train_normalised} but for case, punctuation and white space)"
 
 
 def list_environments(records: Sequence[Record]) -> Section:

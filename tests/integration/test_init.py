@@ -12,11 +12,14 @@ import pytest
 
 from harness.cli.main import main
 from harness.errors import DataError
+from harness.evidence.verify import verify_records
 from harness.experiment.lock import read_lock
 from harness.experiment.manifest import read_experiment
 from harness.pipeline.own_data import choose_columns, find_splits, list_columns
 from harness.records.record import Record, read_records
 from harness.records.trec import read_qrels
+from harness.report.experiment import build_report
+from harness.report.markdown import render_markdown
 from tests.support.manifests import write_data, write_rows
 from tests.support.tiny_model import build_tiny_model
 
@@ -105,6 +108,28 @@ def test_a_beir_folder_becomes_a_run_with_its_grades(folder: Path) -> None:
         assert record.query_ids == ("d",)
         assert record.data.train_pairs == 3
         assert read_qrels(folder / "results" / record.qrels.path) == qrels["test"]
+        assert record.data.queries_in_train == record.data.queries_in_train_normalised == 0
+        assert record.data.best_reachable_mrr == 1
+    assert records["tiny-model.baseline"].result.truncated_passages == 0
+
+
+def test_questions_of_test_that_are_also_in_train_are_told(folder: Path) -> None:
+    rows = {"train": ["what is a gene?", "what is a drug?"], "test": ["what is a gene?", "What is a drug", "why?"]}
+    for split, questions in rows.items():
+        pairs = [{"question": text, "answer": f"{split} {number}"} for number, text in enumerate(questions)]
+        write_rows(folder / "faq" / f"{split}.jsonl", pairs)
+    assert main(["init", "faq", "--model", "tiny-model"]) == 0
+    record = run(folder, "faq.toml")["bm25.baseline"]
+    assert (record.data.queries_in_train, record.data.queries_in_train_normalised) == (1, 2)
+    # The question of both has a relevant passage in each.
+    assert record.data.best_reachable is not None
+    assert record.data.best_reachable["recall@10"] == 1
+    said = "faq/test: 1 (2 but for case, punctuation and white space) of 3"
+    report = build_report([record])
+    assert [found.text for found in report.findings if found.title == "queries also in train"] == [said]
+    page = " ".join(render_markdown(report).split())
+    assert "| queries that are also in train | 1 (2 but for case, punctuation and white space) |" in page
+    assert not verify_records(folder / "results").problems
 
 
 def test_a_parquet_of_triplets_becomes_a_run(folder: Path) -> None:

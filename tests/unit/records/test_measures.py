@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from itertools import permutations
 
 import numpy as np
 import pytest
 
 from harness.errors import DataError, ManifestError, StatisticsError
 from harness.experiment.measure import parse_measure
-from harness.records.measures import MEASURES, average, best_reachable_mrr, evaluate_run
+from harness.records.measures import MEASURES, average, best_reachable, best_reachable_mrr, evaluate_run, list_relevant
 from harness.records.run import Run
 
 
@@ -136,3 +137,32 @@ def test_a_bound_needs_queries_and_texts() -> None:
         best_reachable_mrr({"q": ["lost"]}, {"p": "text"})
     with pytest.raises(DataError, match="'q'"):
         best_reachable_mrr({"q": []}, {"p": "text"})
+
+
+def test_the_best_reachable_values_know_of_twins_and_of_several_relevant_passages() -> None:
+    texts = {"p1": "same", "p2": "same", "p3": "other", "p4": "third", "p5": "fourth"}
+    asked = ("accuracy@1", "recall@1", "mrr@10", "ndcg@10", "precision@5")
+    behind = best_reachable({"q": {"p2": 1}}, texts, asked)
+    assert behind == pytest.approx(
+        {"accuracy@1": 0, "recall@1": 0, "mrr@10": 0.5, "ndcg@10": 1 / np.log2(3), "precision@5": 0.2}
+    )
+    several = best_reachable({"q": {"p3": 1, "p4": 2, "p5": 0}}, texts, asked)
+    assert several == {"accuracy@1": 1, "recall@1": 0.5, "mrr@10": 1, "ndcg@10": 1, "precision@5": 0.4}
+
+
+def test_no_model_reaches_more_than_the_best_reachable_value() -> None:
+    texts = {f"p{number}": f"text {number // 2}" for number in range(6)}
+    qrels = {"q": {"p1": 1, "p4": 2, "p5": 0}}
+    best = best_reachable(qrels, texts, ("mrr@10", "ndcg@10"))
+    orders = [[text for text in order for text in (2 * text, 2 * text + 1)] for order in permutations(range(3))]
+    for order in orders:
+        names = tuple(f"p{number}" for number in order)
+        run = Run(("q",), (names,), (tuple(float(-rank) for rank in range(6)),))
+        values = average(evaluate_run(run, qrels, ("mrr@10", "ndcg@10")))
+        assert all(values[measure] <= best[measure] + 1e-12 for measure in best)
+
+
+def test_a_passage_that_was_judged_as_none_is_not_reachable() -> None:
+    assert list_relevant({"q": {"p1": 0, "p2": 2, "p3": -1}}) == {"q": ["p2"]}
+    with pytest.raises(DataError, match="judged passages without a text: 1, of 1"):
+        best_reachable({"q": {"lost": 1}}, {"p": "text"}, ("mrr@10",))
