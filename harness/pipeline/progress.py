@@ -42,6 +42,7 @@ class Progress:
         self._stage = ""
         self._started = 0.0
         self._drawn = clock()
+        self._noted: set[str] = set()
         self._trial: Trial | None = None
         self._took: dict[tuple[str, str], list[float]] = defaultdict(list)
 
@@ -54,6 +55,12 @@ class Progress:
         """Say which stage starts."""
         self._stage = stage
         self._show(f"{stage} ...", keep=not self._interactive)
+
+    def note(self, text: str) -> None:
+        """Say what a reader should know before hours of work, once for all trials."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self._show(f"note: {text}", keep=True)
 
     def advance_texts(self, done: int, total: int) -> None:
         """Say how many texts are encoded."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -103,6 +103,21 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as cause:
         raise RecordError(f"{path}: cannot be removed: {cause.strerror or cause}") from cause
+
+
+def list_cautions(on: str, test: PreparedTest, train: Sequence[Row]) -> Iterator[str]:
+    """Yield what is known of a test set before anything is trained and limits what its values can say."""
+    data = _summarise(test, train, ("mrr@10",))
+    if data.duplicate_passages:
+        yield (
+            f"{on}: {data.duplicate_passages} of {data.passages} passages repeat another's text; "
+            f"best reachable mrr@10 {data.best_reachable_mrr:.4f}"
+        )
+    if data.queries_in_train_normalised:
+        yield (
+            f"{on}: {data.queries_in_train} of {data.queries} queries are also in train, "
+            f"{data.queries_in_train_normalised} but for case, punctuation and white space"
+        )
 
 
 def _summarise(test: PreparedTest, train: Sequence[Row], measures: Sequence[str]) -> DataSummary:

@@ -24,7 +24,7 @@ from harness.pipeline import stages
 from harness.pipeline.dataset import PreparedData
 from harness.pipeline.other_rankers import list_parameters, rank_words, take_run
 from harness.pipeline.progress import Progress
-from harness.pipeline.results import make_results, replace_record
+from harness.pipeline.results import list_cautions, make_results, replace_record
 from harness.pipeline.selection import RunConfig, Selected
 from harness.pipeline.store import Output, Store
 from harness.records.environment import Environment, collect_environment
@@ -115,6 +115,10 @@ def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
         done.note("prepare", prepared[name].output)
     tests = {str(one): _select_test(prepared[one.data], one.part) for one in evaluation.test_sets}
 
+    rows = {on: prepared[on.partition("/")[0]].data.train for on in tests}
+    for on, test in tests.items():
+        for caution in list_cautions(on, test, rows[on]):
+            progress.note(caution)
     subject = None if model.kind == "bm25" else _Subject.of(fetched[name_source(model)])
     if trial.variant != BASELINE and subject is not None:
         subject = _train(trial, context, subject, prepared, test=tests[evaluation.on[0]], done=done)
@@ -126,8 +130,9 @@ def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
         retrieved = _rank(model, subject, on, test, context=context, stage=stage, progress=progress)
         done.note(stage, retrieved.output)
         log = log or retrieved.encoding
-        train = prepared[on.partition("/")[0]].data.train
-        results |= make_results(on, trial, test, retrieved, experiment, results=context.config.results, train=train)
+        if retrieved.truncated_passages:
+            progress.note(f"{on}: {retrieved.truncated_passages} passages are longer than {model.name} reads")
+        results |= make_results(on, trial, test, retrieved, experiment, results=context.config.results, train=rows[on])
 
     record = Record(
         schema_version=2,
