@@ -42,6 +42,7 @@ def reproduce(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the whole test suite, a worker for each core; -- -n 0 runs it in one process."""
     _install(session, "dev")
+    session.install("--no-deps", *EMBEDDED_PACKAGES)
     # Files stay whole, so that what a file's tests share is made once, and in their order, so that the long ones of the
     # fault suite do not come last, when there is nothing left for the other worker.
     _run(session, "pytest", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder", *session.posargs)
@@ -126,7 +127,7 @@ def docs(session: nox.Session) -> None:
     shutil.rmtree(pages, ignore_errors=True)
     # The same paths as in the repository, so that a link is right in both.
     for name in SITE:
-        for source in sorted(Path().glob(name)):
+        for source in filter(Path.is_file, sorted(Path().glob(name))):
             target = pages / source
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
