@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 LEVEL = 0.95
+# Where `harness.evidence.publish` puts records and runs in the repository.
+EVIDENCE = "evidence"
 SHOWN_CHARACTERS = 2000
 # Pictures are no part of a card.
 LEFT_OUT = frozenset({"Training", "Over time"})
@@ -38,8 +40,8 @@ def format_card(record: Record, records: Sequence[Record], repository: str, choi
     """
     report = build_report(records)
     name = repository.partition("/")[2]
-    lines = ["---", _format_metadata(record, records, name), "---", "", f"# {escape(name)}", ""]
-    for text in (choice, *report.lead, *([report.mark] if report.mark else [])):
+    lines = ["---", _format_metadata(record, records, repository), "---", "", f"# {escape(name)}", ""]
+    for text in (*report.conclusions, choice, *report.lead, *([report.mark] if report.mark else [])):
         lines += [escape_line(text, limit=SHOWN_CHARACTERS), ""]
     if report.findings:
         lines += [*map(render_finding, report.findings), ""]
@@ -61,8 +63,12 @@ def format_card(record: Record, records: Sequence[Record], repository: str, choi
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _format_metadata(record: Record, records: Sequence[Record], name: str) -> str:
-    """Write the head that the hub reads, with the values as its model-index."""
+def _format_metadata(record: Record, records: Sequence[Record], repository: str) -> str:
+    """Write the head that the hub reads, with the values as its model-index.
+
+    Not as ``.eval_results/*.yaml``: the hub takes these only for a dataset that is registered there as a benchmark, by
+    the name of one of its tasks, and shows model-index for all others (https://huggingface.co/docs/hub/eval-results).
+    """
     from huggingface_hub import ModelCardData  # noqa: PLC0415 - only publishing needs it
 
     experiment = record.experiment
@@ -73,15 +79,18 @@ def _format_metadata(record: Record, records: Sequence[Record], name: str) -> st
         library_name="sentence-transformers",
         pipeline_tag="sentence-similarity",
         tags=["sentence-transformers", "sentence-similarity", "feature-extraction", "retrieval-harness"],
-        model_name=name,
-        eval_results=list(_list_results(record, records)),
+        model_name=repository.partition("/")[2],
+        eval_results=list(_list_results(record, records, repository)),
     )
     return metadata.to_yaml().rstrip("\n")
 
 
-def _list_results(record: Record, records: Sequence[Record]) -> Iterator[EvalResult]:
-    """Yield, for each measure, the value of these very weights, then the mean over seeds with its interval."""
-    from huggingface_hub import EvalResult  # noqa: PLC0415 - only publishing needs it
+def _list_results(record: Record, records: Sequence[Record], repository: str) -> Iterator[EvalResult]:
+    """Yield, for each measure, the value of these very weights, then the mean over seeds with its interval.
+
+    Each names the evidence in the repository as its source.
+    """
+    from huggingface_hub import EvalResult, constants  # noqa: PLC0415 - only publishing needs it
 
     experiment = record.experiment
     siblings = Shelf(experiment, records).select(record.trial.model, record.trial.variant)
@@ -101,6 +110,8 @@ def _list_results(record: Record, records: Sequence[Record]) -> Iterator[EvalRes
             metric_type=f"cosine_{measure}",
             metric_name=label,
             metric_value=value,
+            source_name="records and runs that the values follow from",
+            source_url=f"{constants.ENDPOINT}/{repository}/tree/main/{EVIDENCE}",
         )
 
     for measure in experiment.evaluation.measures:
@@ -164,11 +175,11 @@ def _list_contents(record: Record) -> Section:
     name = record.trial.experiment
     rows = (
         ("model.safetensors and beside it", "the model"),
-        (f"evidence/records/{name}", "one record per trial: values per query, times, versions, hashes"),
-        (f"evidence/runs/{name}", "ranked lists and relevance judgements that the values follow from"),
-        ("evidence/experiments", "the manifest and its lock: commits and SHA-256 sums of data and base model"),
+        (f"{EVIDENCE}/records/{name}", "one record per trial: values per query, times, versions, hashes"),
+        (f"{EVIDENCE}/runs/{name}", "ranked lists and relevance judgements that the values follow from"),
+        (f"{EVIDENCE}/experiments", "the manifest and its lock: commits and SHA-256 sums of data and base model"),
         ("logs", "TensorBoard events of training, one folder per seed"),
     )
     note = Paragraph("With the harness installed, this recomputes every number from the files here, without a GPU:")
-    command = Command("harness report evidence && harness verify evidence --experiments evidence/experiments")
+    command = Command(f"harness report {EVIDENCE} && harness verify {EVIDENCE} --experiments {EVIDENCE}/experiments")
     return Section("What is in this repository", (Table(("where", "what"), rows), note, command))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness.core.files import hash_file
 from harness.core.text import format_bytes
 from harness.errors import PublishError
-from harness.evidence.model_card import format_card
+from harness.evidence.model_card import EVIDENCE, format_card
 from harness.experiment.manifest import read_experiment
 from harness.experiment.trial import list_pairs
 from harness.pipeline.store import check_output, read_entry
@@ -30,7 +30,7 @@ HEADER, CHECKSUM_BYTES = struct.Struct("<QI"), 4
 TEXT_MARK = b"/text_summary"
 CARD = "README.md"
 # Folders of the repository that are ours alone: what is in them and is not pushed any more is deleted.
-EVIDENCE, LOGS = "evidence", "logs"
+LOGS = "logs"
 WEIGHTS = "model.safetensors"
 
 Content = Path | bytes

@@ -24,6 +24,7 @@ from harness.experiment.data import HubSource
 from harness.experiment.lock import list_sources, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
 from harness.records.record import Record, read_records
+from harness.report.experiment import build_report
 from tests.support.hub_child import CANARY, write_files
 from tests.support.hub_server import HubRepository, HubServer, hub_environment
 from tests.support.tiny_model import Architecture, build_tiny_model
@@ -320,6 +321,9 @@ def test_the_trained_model_is_published_once_with_card_logs_and_evidence(world: 
     assert head["base_model"] == "sentence-transformers/all-mpnet-base-v2"
     assert head["datasets"] == ["enelpol/rag-mini-bioasq"]
     (result,) = head["model-index"][0]["results"]
+    assert result["source"]["url"].endswith(f"/{REPOSITORY}/tree/main/evidence")
+    (judged,) = build_report(world.read()).conclusions[:1]
+    assert " ".join(judged.split()) in " ".join(card.replace("\\", "").split())
     assert result["dataset"]["revision"] == "8a845907dc1cff31d42fa6f7bb9c6eef5f3ae6f6"
     values = {metric["name"]: metric["value"] for metric in result["metrics"] if metric["type"] == "cosine_mrr@10"}
     mean = sum(record.values["mrr@10"] for record in tuned) / 3
