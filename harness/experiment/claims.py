@@ -86,7 +86,11 @@ class Forgetting(Frozen):
 
 
 class Verdicts(Frozen):
-    """What counts as reproduced: the mean's 90 % interval within ``margin`` of the published value."""
+    """How far the mean of our seeds may lie from a published value and count as reproduced.
+
+    ``margin`` is D of `harness.analysis.equivalence`: abs(y - mean) + h + t(.95) se <= D, where se has the noise of the
+    published draw too.
+    """
 
     margin: Positive
 
