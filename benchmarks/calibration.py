@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from harness.analysis.equivalence import PublishedValue, Verdict, decide
+from harness.analysis.paired_queries import holm
 from harness.analysis.planner import forecast_decision
 from harness.analysis.seeds import t_quantile
 from harness.analysis.spread import PRIOR_DEGREES, Array, Spread, drop_p_value, moderate
@@ -121,6 +122,29 @@ def simulate_gate(
     return GateRates(ours, (early >= bound) & (early > SMALLEST_DROP))
 
 
+def simulate_golden(
+    pool: SeedPool, seeds: tuple[int, int], *, drop: float, common: float, rounds: int, seed: int
+) -> NDArray[np.bool_]:
+    """Judge by the accepted reference and a golden one of as many seeds, within one Holm; say which rounds failed."""
+    generator = np.random.default_rng(seed)
+    n, k = seeds
+    chosen = np.argsort(generator.random((rounds, len(pool.means))), axis=1)[:, : 2 * n + k + FRESH]
+    values = pool.means[chosen] + (generator.normal(0, common, chosen.shape) if common else 0.0)
+    values[:, 2 * n :] -= drop
+    first, second, falls = [], [], []
+    for start in (0, n):
+        # The golden reference lies behind the accepted one; the candidate's seeds behind both.
+        places = np.r_[start : start + n, 2 * n : 2 * n + k + FRESH]
+        own, shown = chosen[:, places], values[:, places]
+        first.append(_test(pool, own, shown, n, n + k))
+        second.append(_test(pool, own, shown, n, n + k + FRESH))
+        falls.append(shown[:, :n].mean(axis=1) - shown[:, n:].mean(axis=1))
+    suspect = holm(np.stack(first, axis=1)) <= 0.05
+    worse = holm(np.where(suspect, np.stack(second, axis=1), 1.0)) <= 0.01
+    failed: NDArray[np.bool_] = (suspect & worse & (np.stack(falls, axis=1) > SMALLEST_DROP)).any(axis=1)
+    return failed
+
+
 def _test(pool: SeedPool, chosen: np.ndarray, values: Array, n: int, end: int) -> Array:
     sides = ((chosen[:, :n], values[:, :n]), (chosen[:, n:end], values[:, n:end]))
     degrees = end - 2
@@ -177,6 +201,7 @@ def render(results: Path, *, rounds: int, pool_size: int, cases: int) -> str:
     sections = [
         ("Gate: unchanged pipelines that fail, and drops that are found", _list_gates(results, rounds, pool_size)),
         ("Gate given one reference (3 / 3 seeds)", _list_fixed(results, pool_size)),
+        ("Gate with a golden reference beside it (3 / 3 seeds)", _list_golden(results, rounds, pool_size)),
         ("Verdicts, in braces where a common effect doubles the variance", _list_verdicts(rounds)),
         ("Planner: promised and delivered", _list_planner(cases)),
     ]
@@ -203,6 +228,23 @@ def _list_fixed(results: Path, pool_size: int) -> str:
         rates = [[_fail_fixed(pool, common, SEED + one) for one in range(REFERENCES)] for common in (0.0, COMMON_SD)]
         rows.append((experiment, _braces([float(np.mean(np.asarray(found) > 0.05)) for found in rates])))
     return _table(("run", f"of {REFERENCES} references, those that fail more than 5 % of unchanged pipelines"), rows)
+
+
+def _list_golden(results: Path, rounds: int, pool_size: int) -> str:
+    rows = []
+    for experiment in RUNS:
+        pool = make_pool(results, experiment, size=pool_size)
+        cells = [
+            _braces(
+                [
+                    float(simulate_golden(pool, (3, 3), drop=drop, common=one, rounds=rounds, seed=SEED).mean())
+                    for one in (0.0, COMMON_SD)
+                ]
+            )
+            for drop in (0.0, 0.005, 0.01)
+        ]
+        rows.append((experiment, *cells))
+    return _table(("run", "false alarm", "found 0.005", "found 0.01"), rows)
 
 
 def _list_verdicts(rounds: int) -> str:

@@ -17,6 +17,7 @@ from benchmarks.calibration import (
     SeedPool,
     make_pool,
     simulate_gate,
+    simulate_golden,
     simulate_planner,
     simulate_verdicts,
 )
@@ -51,6 +52,15 @@ def test_the_gate_errs_no_oftener_than_stated_and_finds_a_drop(
 def test_other_numbers_of_seeds_raise_no_more_false_alarms(pool: SeedPool, seeds: tuple[int, int]) -> None:
     found = simulate_gate(pool, seeds, drop=0.0, common=0.0, rounds=ROUNDS, seed=SEED)
     assert found.ours.mean() <= 0.01 + error(0.01), f"seed {SEED}"
+
+
+@pytest.mark.parametrize(("common", "alarm", "power"), [(0.0, 0.01, 0.95), (COMMON_SD, 0.02, 0.85)])
+def test_a_golden_reference_adds_no_false_alarms(pool: SeedPool, common: float, alarm: float, power: float) -> None:
+    def rate(drop: float) -> float:
+        return float(simulate_golden(pool, (3, 3), drop=drop, common=common, rounds=ROUNDS, seed=SEED).mean())
+
+    assert rate(0.0) <= alarm + error(alarm), f"seed {SEED}"
+    assert rate(0.01) >= power - error(power), f"seed {SEED}"
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 10])
