@@ -141,8 +141,8 @@ def simulate_golden(
         falls.append(shown[:, :n].mean(axis=1) - shown[:, n:].mean(axis=1))
     suspect = holm(np.stack(first, axis=1)) <= 0.05
     worse = holm(np.where(suspect, np.stack(second, axis=1), 1.0)) <= 0.01
-    failed: NDArray[np.bool_] = (suspect & worse & (np.stack(falls, axis=1) > SMALLEST_DROP)).any(axis=1)
-    return failed
+    failed = suspect & worse & (np.stack(falls, axis=1) > SMALLEST_DROP)
+    return np.asarray(failed.any(axis=1), dtype=np.bool_)
 
 
 def _test(pool: SeedPool, chosen: np.ndarray, values: Array, n: int, end: int) -> Array:

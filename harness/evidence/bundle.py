@@ -137,16 +137,7 @@ def _compare_sums(folder: Path, bundle: Path) -> list[str]:
     listing = folder / SUMS_FILE
     if not listing.is_file():
         raise SourceError(f"{bundle}: has no {SUMS_FILE}, so it is not a bundle")
-    expected: dict[str, str] = {}
-    lines = read_text(listing, limit_bytes=MAX_SUMS_BYTES, error=SourceError).splitlines()
-    if len(lines) > MAX_FILES:
-        raise SourceError(f"{bundle}: {SUMS_FILE}: lists {len(lines)} files, at most {MAX_FILES} are read")
-    for number, line in enumerate(lines, start=1):
-        digest, separator, name = line.partition("  ")
-        # Other names than a bundle's members can have would be printed as they are: a runner could take one for a command.
-        if not separator or not is_plain_path(name) or len(digest) != hashlib.sha256().digest_size * 2:
-            raise SourceError(f"{bundle}: {SUMS_FILE}, line {number}: expected a SHA-256, two blanks and a plain name")
-        expected[name] = digest
+    expected = _read_sums(listing, bundle)
     found = {}
     for path in folder.rglob("*"):
         if path.is_file() and path != listing:
@@ -161,3 +152,18 @@ def _compare_sums(folder: Path, bundle: Path) -> list[str]:
         elif found[name] != expected[name]:
             problems.append(f"{name}: has another SHA-256 than {SUMS_FILE} says")
     return problems
+
+
+def _read_sums(listing: Path, bundle: Path) -> dict[str, str]:
+    """Return path -> SHA-256 as a bundle's list has them; what is wrong names the line."""
+    lines = read_text(listing, limit_bytes=MAX_SUMS_BYTES, error=SourceError).splitlines()
+    if len(lines) > MAX_FILES:
+        raise SourceError(f"{bundle}: {SUMS_FILE}: lists {len(lines)} files, at most {MAX_FILES} are read")
+    expected = {}
+    for number, line in enumerate(lines, start=1):
+        digest, separator, name = line.partition("  ")
+        # Names that no member can have would be printed as they are: a runner could take one for a command.
+        if not separator or not is_plain_path(name) or len(digest) != hashlib.sha256().digest_size * 2:
+            raise SourceError(f"{bundle}: {SUMS_FILE}, line {number}: expected a SHA-256, two blanks and a plain name")
+        expected[name] = digest
+    return expected
