@@ -339,14 +339,16 @@ def test_a_file_with_another_hash_ends_with_2_and_leaves_no_record(workshop: Wor
     assert not (workshop.folder / "results" / "records").exists()
 
 
-def test_broken_json_ends_with_2_and_names_file_and_line(workshop: Workshop) -> None:
+def test_broken_json_ends_locking_with_2_and_names_file_and_line(
+    workshop: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = workshop.make_manifest()
     broken = workshop.folder / "data" / "train.jsonl"
     lines = broken.read_text(encoding="utf-8").splitlines()
     lines[6] = lines[6][:-1]
     broken.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    ended = workshop.run("results", workshop.make_manifest(), "--harness-models=other")
-    assert ended.code == 2, ended.said
-    assert f"DataError: {broken}:7: broken JSON at column" in ended.said
+    assert workshop.lock(path) == 2
+    assert f"DataError: {broken}:7: broken JSON at column" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_no_number_ends_with_2_names_step_and_batch_and_keeps_what_was_finished(
