@@ -59,6 +59,10 @@ class Evidence:
         """Say whether a file was there when it was looked at."""
         return artifact.path in self._digests
 
+    def has(self, artifact: Artifact) -> bool:
+        """Say whether a file of this name is there."""
+        return (self.results / artifact.path).is_file()
+
     def hash(self, artifact: Artifact) -> str:
         """Return the SHA-256 that a file has, whatever the record says.
 

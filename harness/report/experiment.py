@@ -75,8 +75,10 @@ def build_report(
     sections.append(Section(changes.heading, (*changes.blocks, *draw_changes(found))))
     sections.append(Section("Training", tuple(draw_losses(records))))
     if evidence is not None:
-        # First, since worst queries then find what was kept of the same runs.
-        sections.append(list_agreements(shelf, evidence))
+        # Before the worst queries, which then find what was kept of the same runs. Where the runs are not beside
+        # the records there is nothing to compare; that they are missing is for `harness verify` to say.
+        if all(evidence.has(view.run) for record in records for view in record.views):
+            sections.append(list_agreements(shelf, evidence))
         sections += [list_worst_queries(shelf, pair, evidence) for pair in list_pairs(experiment)]
     costs = list_costs(records)
     sections.append(Section(costs.heading, (*costs.blocks, *draw_stages(records))))

@@ -81,6 +81,9 @@ def call_hub(
         except KeyboardInterrupt:
             failure: BaseException = KeyboardInterrupt()
             wait = None
+        except HarnessError as cause:
+            # Our own words, of what was asked for: no other try would change them.
+            failure, wait = cause.with_traceback(None), None
         except Exception as cause:  # noqa: BLE001 - an answer of any wrong shape ends in any exception
             failure = error(_explain(what, cause, attempt, advice))
             again = attempt < tries and _may_pass(cause)

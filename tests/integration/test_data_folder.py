@@ -83,7 +83,7 @@ def test_files_behind_links_are_read(folder: Path) -> None:
     ("key", "value", "said"),
     [
         ("data.tiny.splits.test", "validation", "split 'validation': "),
-        ("data.tiny.config", "other", "config 'other', split 'train': "),
+        ("data.tiny.config", "other", "config 'other': "),
         (
             "data.tiny.columns.query",
             "query",

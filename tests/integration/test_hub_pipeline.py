@@ -340,13 +340,7 @@ def test_the_trained_model_is_published_once_with_card_logs_and_evidence(world: 
     pulled = world.folder / "pulled" / "evidence"
     assert world.harness("report", pulled).returncode == 0
     verified = world.harness("verify", pulled, "--experiments", pulled / "experiments")
-    # Three of the manifest's five seeds were run, which is all that there is to say.
-    assert verified.returncode == 1, verified.stdout + verified.stderr
-    wrong = [
-        line for line in verified.stdout.splitlines() if not line.startswith(("attested only", "results", str(pulled)))
-    ]
-    assert [line for line in wrong if "no record of this trial" not in line] == [], verified.stdout
-    assert len(wrong) == len([line for line in wrong if "seed3" in line or "seed4" in line]) == 2
+    assert verified.returncode == 0, verified.stdout + verified.stderr
     # A short name of a machine stands in compressed bytes by chance.
     host = os.uname().nodename
     for place in (str(world.folder), str(ROOT), *([host] if len(host) > 4 else [])):

@@ -153,7 +153,7 @@ def test_weights_that_are_not_the_recorded_ones_are_refused(place: Path) -> None
 
 def test_evidence_that_is_not_the_recorded_one_is_refused(place: Path) -> None:
     write_files(place, {"runs/bioasq/run-1.gz": b"better"})
-    with pytest.raises(PublishError, match=r"run-1\.gz: not the file that .*seed=1 was recorded with"):
+    with pytest.raises(PublishError, match=r"run-1\.gz: not the file that .*seed1 was recorded with"):
         gather_here(place)
 
 
