@@ -123,11 +123,17 @@ class Parts(Frozen):
 
 
 class Selection(Frozen):
-    """How many terms of an ontology are taken, those whose SHA-256 of ``salt`` and id sort first."""
+    """How many terms of an ontology are taken, those whose SHA-256 of ``salt`` and id sort first.
+
+    ``skip_terms`` of them are left out first, so that a second data set of the same salt shares none with a first.
+    ``synonym_type`` takes synonyms of that type alone, as ``layperson``, and only terms that have one.
+    """
 
     salt: str
-    train_rows: Count
+    train_rows: Count | None = None
     test_rows: Count
+    skip_terms: Count | None = None
+    synonym_type: Annotated[str, Field(pattern=r"^[\w:.-]+$")] | None = None
 
 
 class Expect(Frozen):
@@ -178,7 +184,7 @@ class Data(Frozen):
         for part in ("train", "test") if self.selection is not None else ():
             key = f"{part}_rows"
             chosen, expected = getattr(self.selection, key), getattr(self.expect, key, None)
-            if expected is not None and chosen != expected:
+            if chosen is not None and expected is not None and chosen != expected:
                 raise ValueError(f"the selection takes {chosen} rows for {part}, while expect says {expected}")
 
     @property
@@ -188,7 +194,9 @@ class Data(Frozen):
             return tuple(part for part in PART_NAMES if getattr(self.splits, part) is not None)
         if self.parts is not None:
             return tuple(part for part in PART_NAMES if getattr(self.parts, part) > 0)
-        return PART_NAMES if self.format == "beir" else ("train", "test")
+        if self.selection is not None:
+            return ("test",) if self.selection.train_rows is None else ("train", "test")
+        return PART_NAMES
 
     def expected_rows(self, part: PartName) -> int | None:
         """Return how many rows a part must have, where the manifest says it."""

@@ -178,7 +178,8 @@ def read_prepared(folder: Path) -> PreparedData:
     """
     if (folder / TEST_FILE).is_file():
         train, test = (tuple(map(_read_pair, _read_lines(folder / name))) for name in (TRAIN_FILE, TEST_FILE))
-        data = prepare_rows({"train": train, "test": test}, merge=False)
+        # A part without rows was never there.
+        data = prepare_rows({"train": train, "test": test} if train else {"test": test}, merge=False)
         if read_qrels(folder / QRELS_FILE) != data.tests["test"].qrels:
             raise DataError(f"{folder / QRELS_FILE}: not the qrels of the rows beside it")
         return data

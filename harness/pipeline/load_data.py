@@ -56,8 +56,8 @@ def _load_rows(folder: Path, data: Data, files: Collection[str]) -> dict[PartNam
         ontologies = sorted(name for name in files if name.endswith(".obo"))
         if len(ontologies) != 1:
             raise DataError(f"{folder}: has {len(ontologies)} .obo files, expected 1")
-        train, test = select_rows(read_terms(folder / ontologies[0]), data.selection)
-        return {"train": check_rows(train, PAIRS, "train"), "test": check_rows(test, PAIRS, "test")}
+        chosen = select_rows(read_terms(folder / ontologies[0]), data.selection)
+        return {part: check_rows(rows, PAIRS, part) for part, rows in chosen.items()}
     if data.columns is None:
         raise DataError(f"{folder}: a table without columns")
     if data.parts is not None:

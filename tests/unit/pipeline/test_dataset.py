@@ -158,6 +158,18 @@ def test_an_ontology_gives_train_and_test(tmp_path: Path) -> None:
     )
 
 
+def test_an_ontology_may_be_for_the_test_alone(tmp_path: Path) -> None:
+    described = make_ontology(tmp_path, 6)
+    assert described.selection is not None
+    described = described.replace(selection=described.selection.replace(train_rows=None))
+    assert described.part_names == ("test",)
+    data = load(tmp_path, described)
+    (tmp_path / "prepared").mkdir()
+    write_prepared(tmp_path / "prepared", data)
+    assert read_prepared(tmp_path / "prepared") == data
+    assert (data.train, list(data.parts)) == ((), ["test"])
+
+
 def test_two_ontologies_are_refused(tmp_path: Path) -> None:
     data = make_ontology(tmp_path, 6)
     (tmp_path / "b.obo").write_text("", encoding="utf-8")

@@ -73,6 +73,13 @@ def test_ids_keep_their_zeros_and_rows_with_an_id_are_never_merged(tmp_path: Pat
     assert data.select("test").qrels == {"007": {"007": 1}, "7": {"7": 1}}
 
 
+def test_a_table_of_pairs_may_have_a_test_split_alone(tmp_path: Path) -> None:
+    write_csv(tmp_path / "data" / "test.csv", ("id", "question", "answer"), ("1", "why?", "so"), ("2", "who?", "me"))
+    data = load(tmp_path / "data", splits={"test": "test"}, columns={**COLUMNS, "id": "id"})
+    assert list(data.parts) == ["test"]
+    assert data.train == ()
+
+
 def test_row_numbers_of_each_split_are_refused_with_the_way_out(tmp_path: Path) -> None:
     for split in ("train", "test"):
         write_csv(tmp_path / "data" / f"{split}.csv", ("id", "question", "answer"), ("0", f"{split}?", split))

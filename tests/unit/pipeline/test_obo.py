@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import DataError
 from harness.experiment.data import Selection
-from harness.pipeline.obo import Term, read_terms, select_rows
+from harness.pipeline.obo import Synonym, Term, read_terms, select_rows
 
 HEADER = "format-version: 1.4\nontology: hp\n\n"
 TERM = """[Term]
@@ -32,7 +32,8 @@ def write(tmp_path: Path, *stanzas: str) -> Path:
 
 
 def test_a_term_has_its_definition_unescaped_and_its_exact_synonyms_in_order(tmp_path: Path) -> None:
-    assert read_terms(write(tmp_path, TERM)) == (Term("HP:1", 'A "quoted" text,\nof two lines.', ("first", "second")),)
+    synonyms = (Synonym("first", "layperson"), Synonym("second"))
+    assert read_terms(write(tmp_path, TERM)) == (Term("HP:1", 'A "quoted" text,\nof two lines.', synonyms),)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_a_term_said_not_to_be_obsolete_is_taken(tmp_path: Path) -> None:
 
 def test_a_separator_inside_a_text_does_not_end_the_line(tmp_path: Path) -> None:
     path = write(tmp_path, TERM.replace("first", "fi\u2028rst"))
-    assert read_terms(path)[0].synonyms == ("fi\u2028rst", "second")
+    assert [synonym.text for synonym in read_terms(path)[0].synonyms] == ["fi\u2028rst", "second"]
 
 
 def test_a_broken_text_is_named_with_file_and_line(tmp_path: Path) -> None:
@@ -76,7 +77,10 @@ def test_what_is_no_ontology_is_named(tmp_path: Path, content: bytes | None) -> 
 
 
 def make_terms(count: int) -> list[Term]:
-    return [Term(f"HP:{number}", f"definition {number}", (f"a {number}", f"b {number}")) for number in range(count)]
+    return [
+        Term(f"HP:{number}", f"definition {number}", (Synonym(f"a {number}", "layperson"), Synonym(f"b {number}")))
+        for number in range(count)
+    ]
 
 
 def test_the_choice_does_not_depend_on_the_order_of_the_file() -> None:
@@ -92,7 +96,8 @@ def digest(text: str) -> str:
 
 def test_the_choice_is_the_documented_one() -> None:
     order = sorted((f"HP:{number}" for number in range(20)), key=lambda name: digest(f"s:{name}"))
-    train, test = select_rows(tuple(make_terms(20)), SELECTION)
+    chosen = select_rows(tuple(make_terms(20)), SELECTION)
+    train, test = chosen["train"], chosen["test"]
     assert [row["id"] for row in test] == order[:3]
     assert [row["id"] for row in train] == order[3:9]
     for row in (*train, *test):
@@ -103,9 +108,34 @@ def test_the_choice_is_the_documented_one() -> None:
 
 
 def test_no_term_is_in_train_and_test_and_the_numbers_are_those_asked_for() -> None:
-    train, test = select_rows(tuple(make_terms(9)), SELECTION)
-    assert (len(train), len(test)) == (6, 3)
-    assert len({row["id"] for row in (*train, *test)}) == 9
+    chosen = select_rows(tuple(make_terms(9)), SELECTION)
+    assert {part: len(rows) for part, rows in chosen.items()} == {"train": 6, "test": 3}
+    assert len({row["id"] for rows in chosen.values() for row in rows}) == 9
+
+
+def test_a_second_selection_skips_the_terms_of_the_first() -> None:
+    terms = tuple(make_terms(20))
+    first, second = select_rows(terms, SELECTION), select_rows(terms, SELECTION.replace(skip_terms=9))
+    order = sorted((term.id for term in terms), key=lambda name: digest(f"s:{name}"))
+    assert [row["id"] for row in second["test"]] == order[9:12]
+    taken = [{row["id"] for rows in chosen.values() for row in rows} for chosen in (first, second)]
+    assert not taken[0] & taken[1]
+
+
+def test_terms_are_skipped_before_those_without_a_synonym_of_the_type() -> None:
+    """Else the terms left out would not be those that a selection of all synonyms took."""
+    plain = Synonym("plain")
+    terms = tuple(term if int(term.id[3:]) % 2 else Term(term.id, "", (plain,)) for term in make_terms(40))
+    chosen = select_rows(terms, Selection(salt="s", test_rows=3, skip_terms=9, synonym_type="layperson"))
+    order = sorted((f"HP:{number}" for number in range(40)), key=lambda name: digest(f"s:{name}"))
+    assert list(chosen) == ["test"]
+    assert [row["id"] for row in chosen["test"]] == [name for name in order[9:] if int(name[3:]) % 2][:3]
+    assert all(row["anchor"].startswith("a ") for row in chosen["test"])
+
+
+def test_too_few_terms_with_a_synonym_of_the_type_are_an_error() -> None:
+    with pytest.raises(DataError, match="has 0 usable terms, the selection asks for 9"):
+        select_rows(tuple(make_terms(20)), SELECTION.replace(synonym_type="abbreviation"))
 
 
 def test_another_salt_is_another_choice() -> None:
