@@ -49,11 +49,12 @@ def compare_rows(record: Record) -> Iterator[str]:
 
 
 def compare_sources(record: Record, lock: Lock) -> Iterator[str]:
-    """Hold the files that a record names against the lock."""
-    own = record.experiment
+    """Hold the files that a record names against the lock; what was evaluated and trained on must be among them."""
+    own, recipe = record.experiment, record.experiment.recipes.get(record.trial.variant)
     data = {SourceName.of("data", test_set.data) for test_set in own.evaluation.test_sets}
+    trained = set() if recipe is None else {SourceName.of("data", recipe.data)}
     model = {name_source(model) for model in own.models if model.name == record.trial.model}
-    for name in (name for name in list_sources(own) if name in data | model):
+    for name in (name for name in list_sources(own) if name in data | trained | model or name in record.sources):
         source, locked = record.sources.get(name), lock.sources.get(name)
         if source is None or locked is None:
             yield f"sources.{name}: is missing in the record or the lock"

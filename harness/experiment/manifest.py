@@ -157,6 +157,12 @@ class Experiment(Frozen):
         """The test set that the primary measure decides on."""
         return self.evaluation.test_sets[0]
 
+    @property
+    def data_read(self) -> tuple[str, ...]:
+        """The data sets that are evaluated on or trained on, the primary test set's first."""
+        evaluated = [test_set.data for test_set in self.evaluation.test_sets]
+        return tuple(dict.fromkeys((*evaluated, *(recipe.data for recipe in self.recipes.values()))))
+
     def model(self, name: str) -> Model:
         """Return the model of that name.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,7 +30,7 @@ def make_results(
     experiment: Experiment,
     *,
     results: Path,
-    train: Sequence[Row],
+    train: Mapping[str, Sequence[Row]],
 ) -> dict[str, Result]:
     """Judge a model's runs on one test set, and keep what the values follow from.
 
@@ -41,7 +41,7 @@ def make_results(
         retrieved: the runs, by dimension.
         experiment: says which measures, and whether texts may be quoted.
         results: folder that runs, judgements and texts are written below.
-        train: the rows that the data set has for training.
+        train: the rows for training, by data set.
 
     Returns:
         Results by name, DATA/PART or DATA/PART@DIM.
@@ -52,7 +52,7 @@ def make_results(
     folder = results / "runs" / trial.experiment / on.replace("/", ".")
     qrels = _write_qrels(test, folder, results)
     texts = _write_texts(test, folder, results) if experiment.attribution is not None else None
-    summary = _summarise(test, train, experiment.evaluation.measures)
+    summary = _summarise(on, test, train, experiment.evaluation.measures)
     foreign = experiment.model(trial.model).kind == "run"
     made = {}
     for dim, run in retrieved.runs.items():
@@ -105,28 +105,31 @@ def _remove(path: Path) -> None:
         raise RecordError(f"{path}: cannot be removed: {cause.strerror or cause}") from cause
 
 
-def list_cautions(on: str, test: PreparedTest, train: Sequence[Row]) -> Iterator[str]:
+def list_cautions(on: str, test: PreparedTest, train: Mapping[str, Sequence[Row]]) -> Iterator[str]:
     """Yield what is known of a test set before anything is trained and limits what its values can say."""
-    data = _summarise(test, train, ("mrr@10",))
+    data = _summarise(on, test, train, ("mrr@10",))
     if data.duplicate_passages:
         yield (
             f"{on}: {data.duplicate_passages} of {data.passages} passages repeat another's text; "
             f"best reachable mrr@10 {data.best_reachable_mrr:.4f}"
         )
     if data.queries_in_train_normalised:
+        where = "train" if len(train) == 1 else f"train of {', '.join(train)}"
         yield (
-            f"{on}: {data.queries_in_train} of {data.queries} queries are also in train, "
+            f"{on}: {data.queries_in_train} of {data.queries} queries are also in {where}, "
             f"{data.queries_in_train_normalised} but for case, punctuation and white space"
         )
 
 
-def _summarise(test: PreparedTest, train: Sequence[Row], measures: Sequence[str]) -> DataSummary:
-    data = test.data
+def _summarise(on: str, test: PreparedTest, train: Mapping[str, Sequence[Row]], measures: Sequence[str]) -> DataSummary:
+    data, own = test.data, on.partition("/")[0]
     # Of the part that is trained on every query is one.
-    shared = None if test.part == "train" else count_overlap(data.queries.values(), [row.query for row in train])
+    asked = {name: rows for name, rows in train.items() if (name, "train") != (own, test.part)}
+    known = [row.query for rows in asked.values() for row in rows]
+    shared = count_overlap(data.queries.values(), known) if asked else None
     return DataSummary(
         digest=test.output.entry.digest,
-        train_pairs=len(train),
+        train_pairs=len(train[own]),
         queries=len(data.queries),
         passages=len(data.corpus),
         duplicate_passages=data.duplicate_passages,

@@ -106,7 +106,8 @@ def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
     done = _Stages(progress)
     fetched = {} if model.source is None else {name_source(model): _fetch(context, name_source(model))}
     prepared: dict[str, stages.Prepared] = {}
-    for name in _list_data(experiment, trial):
+    # Every trial reads all of them: whether a query is also in train is asked of whatever may be trained on.
+    for name in experiment.data_read:
         data_name = SourceName.of("data", name)
         source = fetched[data_name] = _fetch(context, data_name)
         progress.begin_stage("prepare")
@@ -115,9 +116,9 @@ def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
         done.note("prepare", prepared[name].output)
     tests = {str(one): _select_test(prepared[one.data], one.part) for one in evaluation.test_sets}
 
-    rows = {on: prepared[on.partition("/")[0]].data.train for on in tests}
+    rows = {name: one.data.train for name, one in prepared.items()}
     for on, test in tests.items():
-        for caution in list_cautions(on, test, rows[on]):
+        for caution in list_cautions(on, test, rows):
             progress.note(caution)
     subject = None if model.kind == "bm25" else _Subject.of(fetched[name_source(model)])
     if trial.variant != BASELINE and subject is not None:
@@ -132,7 +133,7 @@ def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
         log = log or retrieved.encoding
         if retrieved.truncated_passages:
             progress.note(f"{on}: {retrieved.truncated_passages} passages are longer than {model.name} reads")
-        results |= make_results(on, trial, test, retrieved, experiment, results=context.config.results, train=rows[on])
+        results |= make_results(on, trial, test, retrieved, experiment, results=context.config.results, train=rows)
 
     record = Record(
         schema_version=2,
@@ -213,14 +214,6 @@ def make_encoding(model: Model) -> Encoding:
         max_seq_length=model.max_seq_length,
         truncate_dims=model.truncate_dims,
     )
-
-
-def _list_data(experiment: Experiment, trial: Trial) -> list[str]:
-    """Name the data sets of a trial, the primary test set's first."""
-    names = [test_set.data for test_set in experiment.evaluation.test_sets]
-    if trial.variant != BASELINE:
-        names.append(experiment.recipes[trial.variant].data)
-    return list(dict.fromkeys(names))
 
 
 def _select_test(prepared: stages.Prepared, part: PartName) -> stages.PreparedTest:

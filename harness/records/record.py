@@ -66,7 +66,8 @@ class DataSummary(Frozen):
     passages: Natural
     duplicate_passages: Natural
     best_reachable_mrr: Unit
-    # The first records have none of what follows. Queries that are also in train: letter for letter, and normalised.
+    # The first records have none of what follows. Queries that are also in the part train of any data set that the
+    # experiment reads: letter for letter, and normalised.
     queries_in_train: Natural | None = None
     queries_in_train_normalised: Natural | None = None
     best_reachable: dict[str, Unit] | None = None

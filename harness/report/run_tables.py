@@ -87,7 +87,8 @@ def _list_further(same: Sequence[Record]) -> Iterator[tuple[str, str]]:
     if known:
         yield "of them passages", f"{max(known)}"
     if data.queries_in_train is not None:
-        yield "queries that are also in train", _word_shared(same[0])
+        several = len(same[0].experiment.data_read) > 1
+        yield f"queries that are also in train{' of any data set' if several else ''}", _word_shared(same[0])
     below = {name: value for name, value in (data.best_reachable or {}).items() if round(value, 4) < 1}
     if below:
         yield "best reachable values below 1", ", ".join(f"{name} {value:.4f}" for name, value in below.items())

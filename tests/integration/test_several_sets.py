@@ -21,6 +21,9 @@ from tests.support.manifests import TINY, make_rows, write_data, write_rows
 from tests.support.tiny_model import build_tiny_model
 
 QUERY_PROMPT = "question about biology: "
+# The last query is one of the other data set's train, but for its case.
+OTHER_TEST = make_rows(200, 12)
+OTHER_TEST[-1]["question"] = make_rows(3, 1)[0]["question"].upper()
 OTHER = """
 [data.other]
 splits = { train = "train", test = "test" }
@@ -53,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_tiny_model(folder / "model")
     write_data(folder / "data")
     write_rows(folder / "other" / "train.jsonl", make_rows(100, 3))
-    write_rows(folder / "other" / "test.jsonl", make_rows(200, 12))
+    write_rows(folder / "other" / "test.jsonl", OTHER_TEST)
     write_lists(folder / "lists")
     changes = {
         "seeds = [0, 1]": "seeds = [0]",
@@ -144,7 +147,7 @@ def evaluate(model: Any, rows: tuple[list[dict[str, str]], list[dict[str, str]]]
     ("on", "rows"),
     [
         ("tiny/test", (make_rows(0, 20), make_rows(20, 8))),
-        ("other/test", (make_rows(100, 3), make_rows(200, 12))),
+        ("other/test", (make_rows(100, 3), OTHER_TEST)),
     ],
 )
 def test_values_are_those_of_the_evaluator(
@@ -155,6 +158,20 @@ def test_values_are_those_of_the_evaluator(
     model = SentenceTransformer(str(folder / "model"), device="cpu")
     expected = evaluate(model, rows, dim)
     assert read(folder, "small.baseline").at(on, dim).values == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("stem", ["words.baseline", "small.twice.seed=0"])
+def test_a_query_of_another_data_sets_train_is_told(folder: Path, stem: str) -> None:
+    record = read(folder, stem)
+    found = {
+        on: (data.queries_in_train, data.queries_in_train_normalised)
+        for on, data in ((view.on, view.data) for view in record.views)
+    }
+    assert found == {"tiny/test": (0, 0), "other/test": (0, 1)}
+    assert set(record.sources) >= {"data:tiny", "data:other"}
+    report = build_report(read_records(folder / "results" / "records" / "tiny"), rounds=100)
+    said = "other/test: 0 (1 but for case, punctuation and white space) of 12"
+    assert [found.text for found in report.findings if found.title == "queries also in train"] == [said]
 
 
 def test_the_record_says_how_the_model_was_asked(folder: Path) -> None:
