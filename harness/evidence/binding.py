@@ -92,14 +92,15 @@ def compare_training(record: Record) -> Iterator[str]:
         rows = record.data.train_pairs
     arguments = recipe.arguments
     if rows is not None:
-        steps = -(-rows // arguments.per_device_train_batch_size) * arguments.num_train_epochs
+        steps = arguments.count_steps(rows)
         if log.steps != steps:
             yield f"training.steps: reads {log.steps}, rows and batch give {steps}"
     last = log.loss[-1].step if log.loss else 0
     if last != log.steps:
         yield f"training.loss: ends at step {last}, steps are {log.steps}"
-    if log.batches and len(log.batches) != log.steps:
-        yield f"training.batches: are {len(log.batches)}, steps are {log.steps}"
+    batches = log.steps if rows is None or log.steps != arguments.count_steps(rows) else arguments.count_batches(rows)
+    if log.batches and len(log.batches) != batches:
+        yield f"training.batches: are {len(log.batches)}, expected {batches}"
 
 
 def find_copies(records: Sequence[Record], known: Evidence) -> Iterator[str]:

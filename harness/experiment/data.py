@@ -198,6 +198,11 @@ class Data(Frozen):
             return ("test",) if self.selection.train_rows is None else ("train", "test")
         return PART_NAMES
 
+    def list_inputs(self) -> tuple[str, ...]:
+        """Name what a row has for a loss."""
+        optional = ("negative", "score", "label")
+        return ("query", "passage", *(name for name in optional if getattr(self.columns, name, None) is not None))
+
     def expected_rows(self, part: PartName) -> int | None:
         """Return how many rows a part must have, where the manifest says it."""
         found: int | None = getattr(self.selection, f"{part}_rows", None) or getattr(self.expect, f"{part}_rows", None)

@@ -96,6 +96,7 @@ class Experiment(Frozen):
             self._check_part(test_set.data, test_set.part, "evaluation.on")
         for name, recipe in self.recipes.items():
             self._check_part(recipe.data, "train", f"recipes.{name}.data")
+            self._check_inputs(name, recipe)
         for model in self.models:
             unknown = [name for name in model.recipes if name not in self.recipes]
             if unknown:
@@ -122,6 +123,14 @@ class Experiment(Frozen):
             raise ValueError(f"{place}: data set {data!r} is not among {list(self.data)}")
         if part not in self.data[data].part_names:
             raise ValueError(f"{place}: data set {data!r} has no part {part!r}")
+
+    def _check_inputs(self, name: str, recipe: Recipe) -> None:
+        there = self.data[recipe.data].list_inputs()
+        lacking = [one for one in recipe.inputs if one.partition("_")[0] not in there]
+        if lacking:
+            raise ValueError(
+                f"recipes.{name}.inputs: {lacking[0]!r} is not in data set {recipe.data!r}; it has {', '.join(there)}"
+            )
 
     def _check_cell(self, cell: Threshold | Claims, measures: Iterable[str]) -> None:
         model = self._check_variant(cell.model, cell.variant)

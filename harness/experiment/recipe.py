@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from harness.core.schema import Count, Frozen, Positive
+from harness.core.schema import Frozen
 from harness.errors import ManifestError
+from harness.experiment.arguments import Arguments, join_arguments
+from harness.experiment.loss import Loss
 
-Input = Literal["query", "passage"]
+# A column that the loss gets: texts of a query, a passage, the first, second, ... negative, or what it compares with.
+Input = Annotated[str, Field(pattern=r"^(query|passage|negative|negative_([2-9]|[1-9][0-9])|score|label)$")]
+LABELS = ("score", "label")
 
 
 def _refuse(value: Any) -> Any:
@@ -21,13 +25,6 @@ def _refuse(value: Any) -> Any:
 
 # Keys that the manifest's second version knows and that nobody honours yet: refused, never passed over.
 NotYet = Annotated[None, BeforeValidator(_refuse)]
-
-
-class Loss(Frozen):
-    """A loss of Sentence Transformers by its own name, with its own arguments."""
-
-    name: Literal["MultipleNegativesRankingLoss"]
-    scale: Positive
 
 
 class Precisions(Frozen):
@@ -47,36 +44,12 @@ class Embedding(Frozen):
     cpu: Literal["padded", "packed"]
 
 
-class Arguments(Frozen):
-    """Fields of SentenceTransformerTrainingArguments; what is not named is the trainer's default.
-
-    ``eval_steps`` asks for the values of the primary test set on the way; they choose nothing.
-    """
-
-    num_train_epochs: Count
-    per_device_train_batch_size: Annotated[Count, Field(ge=2)]
-    learning_rate: Positive
-    # From 1 on the trainer would take a ratio for a number of steps.
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None
-    warmup_steps: Count | None = None
-    batch_sampler: Literal["batch_sampler", "no_duplicates"]
-    save_steps: Count
-    save_total_limit: Count
-    eval_steps: Count | None = None
-
-    @model_validator(mode="after")
-    def _one_warmup(self) -> Self:
-        if self.warmup_ratio is not None and self.warmup_steps is not None:
-            raise ValueError("warmup_ratio and warmup_steps are both given; the trainer would take one of them only")
-        return self
-
-
 class Recipe(Frozen):
     """How a model is trained on a data set's part ``train``; ``base`` is the recipe that it differs from as written."""
 
     base: str | None = None
     data: str
-    inputs: tuple[Input, Input]
+    inputs: tuple[Input, ...]
     loss: Loss
     precision: Precisions
     embedding: Embedding
@@ -86,12 +59,39 @@ class Recipe(Frozen):
     negatives: NotYet = None
     lora: NotYet = None
 
-    @field_validator("inputs")
-    @classmethod
-    def _both(cls, inputs: tuple[Input, Input]) -> tuple[Input, Input]:
-        if set(inputs) != {"query", "passage"}:
+    @property
+    def texts(self) -> tuple[Input, ...]:
+        """The inputs that are texts."""
+        return tuple(name for name in self.inputs if name not in LABELS)
+
+    @property
+    def label(self) -> Input | None:
+        """The input that the loss compares with."""
+        return next((name for name in self.inputs if name in LABELS), None)
+
+    @property
+    def negatives_per_row(self) -> int:
+        """How many negatives of each row the loss gets."""
+        return len(self.texts) - 2
+
+    @model_validator(mode="after")
+    def _inputs_that_the_loss_takes(self) -> Self:
+        kind, texts = self.loss.kind, self.texts
+        if len(texts) < 2 or set(texts[:2]) != {"query", "passage"}:  # noqa: PLR2004 - the two
             raise ValueError("inputs must name 'query' and 'passage', each once, in the order the loss gets them")
-        return inputs
+        numbered = [*(["negative"] if texts[2:] else []), *(f"negative_{n}" for n in range(2, len(texts) - 1))]
+        if list(texts[2:]) != numbered:
+            raise ValueError(f"inputs must name negatives from the first on: {', '.join(numbered)}")
+        if kind.most_texts is not None and not kind.least_texts <= len(texts) <= kind.most_texts:
+            wanted = ["query", "passage", "negative"][: kind.least_texts]
+            raise ValueError(
+                f"{self.loss.name} takes the texts {', '.join(wanted)}; inputs are {', '.join(self.inputs)}"
+            )
+        given = [name for name in self.inputs if name in LABELS]
+        if given != ([] if kind.label is None else [kind.label]):
+            wants = "no score or label" if kind.label is None else f"one input {kind.label!r} beside its texts"
+            raise ValueError(f"{self.loss.name} takes {wants}; inputs are {', '.join(self.inputs)}")
+        return self
 
 
 def merge_bases(recipes: Mapping[str, Any], *, place: str) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def merge_bases(recipes: Mapping[str, Any], *, place: str) -> dict[str, Any]:
             raise ManifestError(f"{place}: recipes.{name}.base: found {base!r}, expected another recipe: {others}")
         if "base" in under:
             raise ManifestError(f"{place}: recipes.{name}.base: {base!r} has a base itself; one level is all there is")
-        arguments = [table for table in (under.get("arguments"), own.get("arguments")) if isinstance(table, Mapping)]
-        joined = {key: value for table in arguments for key, value in table.items()}
+        tables = [one if isinstance(one, Mapping) else {} for one in (under.get("arguments"), own.get("arguments"))]
+        joined = join_arguments(*tables)
         merged[name] = {**under, **own, **({"arguments": joined} if joined else {})}
     return merged

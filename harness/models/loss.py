@@ -1,4 +1,4 @@
-"""The plain loss on the same batches and negatives, without spending arithmetic on padding."""
+"""The library's losses, by the recipe's name for them, and on the same batches without arithmetic on padding."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from torch import Tensor
+from sentence_transformers.sentence_transformer import losses
+from sentence_transformers.sentence_transformer.losses.contrastive import SiameseDistanceMetric
+from sentence_transformers.sentence_transformer.losses.triplet import TripletDistanceMetric
+from torch import Tensor, nn
 
+from harness.experiment.recipe import Recipe
 from harness.models.device import Precision
 from harness.models.packed_attention import cut_by_length
 from harness.models.packed_encoder import can_group, can_pack, embed_packed
@@ -20,47 +23,77 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 FORWARD_OVERHEAD_TOKENS = 64
 
 
-class GroupedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
-    """MultipleNegativesRankingLoss whose texts are embedded without their padding.
+def make_loss(model: SentenceTransformer, recipe: Recipe, *, precision: Precision) -> nn.Module:
+    """Build the recipe's loss over the model that is trained.
 
-    The batch, its in-batch negatives and the loss over them are those of the plain loss; in fp32 without dropout so are
-    the gradients, to rounding. The texts of all columns are sorted by length together. On a CPU a BERT or MPNet encoder
-    then runs once over all of them laid end to end, and only attention works in blocks of like length; on a GPU, and
-    for any other transformer, the model's own forward pass runs on one group of like length after another. A model
-    whose batches cannot be cut anew (see `can_group`) has the plain loss.
+    Texts are embedded as the recipe asks, unless the loss runs the model itself. Where gradients are checkpointed, the
+    model's own forward pass does it, so that nothing is packed.
+    """
+    loss = _make_plain(model, recipe)
+    way = recipe.embedding.cpu if model.device.type == "cpu" else recipe.embedding.cuda
+    if way == "padded" or recipe.loss.kind.own_pass:
+        return loss
+    return GroupedLoss(model, loss, precision=precision, may_pack=not recipe.arguments.gradient_checkpointing)
+
+
+def _make_plain(model: SentenceTransformer, recipe: Recipe) -> nn.Module:
+    """Build the library's own loss."""
+    settings = dict(recipe.loss.arguments)
+    if "distance_metric" in settings:
+        metrics: Any = TripletDistanceMetric if recipe.loss.name == "TripletLoss" else SiameseDistanceMetric
+        settings["distance_metric"] = getattr(metrics, str(settings["distance_metric"]))
+    loss: nn.Module = getattr(losses, recipe.loss.name)(model, **settings)
+    return loss
+
+
+class GroupedLoss(nn.Module):
+    """A loss of the library whose texts are embedded without their padding.
+
+    The batch and the loss over its embeddings are those of the loss it is given, whose own method computes it; in fp32
+    without dropout so are the gradients, to rounding. The texts of all columns are sorted by length together. On a CPU
+    a BERT or MPNet encoder then runs once over all of them laid end to end, and only attention works in blocks of like
+    length; on a GPU, and for any other transformer, the model's own forward pass runs on one group of like length after
+    another. A model whose batches cannot be cut anew (see `can_group`) has the library's own way.
     """
 
-    def __init__(self, model: SentenceTransformer, *, scale: float, precision: Precision) -> None:
+    def __init__(
+        self, model: SentenceTransformer, loss: nn.Module, *, precision: Precision, may_pack: bool = True
+    ) -> None:
         """Bind the loss to the model it trains.
 
         Args:
             model: the model; it is not changed.
-            scale: factor on the cosine similarity, the inverse of the temperature.
+            loss: one of the library's with `compute_loss_from_embeddings`, of the same model.
             precision: of the matrix products. The weights, their gradients and the optimizer stay in fp32. For a model
                 that cannot be packed, the trainer's autocast decides instead.
+            may_pack: whether texts may be laid end to end where the model allows it.
         """
-        super().__init__(model, scale=scale)
+        super().__init__()
+        self.model = model
+        self.loss = loss
         self.precision: Precision = precision
         # On a GPU the trainer's autocast and the model's own forward pass have kernels of their own.
-        self.packs = can_pack(model) and model.device.type == "cpu"
+        self.packs = may_pack and can_pack(model) and model.device.type == "cpu"
         self.groups = can_group(model)
 
-    def forward(self, sentence_features: Iterable[dict[str, Any]], labels: Tensor) -> Tensor:
+    def forward(self, sentence_features: Iterable[dict[str, Any]], labels: Tensor | None) -> Tensor:
         """Compute the loss of one batch.
 
         Args:
             sentence_features: one dict per column with `input_ids` and `attention_mask`, each (texts, tokens).
-            labels: not used; the trainer hands them over.
+            labels: one per row, where the loss compares with any.
 
         Returns:
             The loss, a scalar.
         """
         columns = list(sentence_features)
         if not self.groups:
-            plain: Tensor = super().forward(columns, labels)
+            plain: Tensor = self.loss(columns, labels)
             return plain
         embeddings = self._embed_packed(columns) if self.packs else self._embed_groups(columns)
-        return self.compute_loss_from_embeddings(embeddings, labels)
+        own: Any = self.loss
+        value: Tensor = own.compute_loss_from_embeddings(embeddings, labels)
+        return value
 
     def _embed_packed(self, columns: list[dict[str, Any]]) -> list[Tensor]:
         lengths, owners = _measure(columns)

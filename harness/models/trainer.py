@@ -18,7 +18,6 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.model import BaseModel
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -29,7 +28,7 @@ from harness.experiment.recipe import Recipe
 from harness.models.device import Precision, memory_errors
 from harness.models.encoder import minds_task
 from harness.models.encoding import TASKS, Encoding, Role, resolve_prompt
-from harness.models.loss import GroupedMultipleNegativesRankingLoss
+from harness.models.loss import make_loss
 
 # Is given the folder that the trainer wrote and the digests of all batches so far.
 KeepCheckpoint = Callable[[Path, tuple[str, ...]], None]
@@ -67,13 +66,14 @@ class Inputs:
 PLAIN_INPUTS = Inputs({}, {})
 
 
-def list_inputs(model: SentenceTransformer, roles: Sequence[Role], encoding: Encoding) -> Inputs:
-    """Return prompts and tasks by column, those of evaluation; a column is named by the role of its texts."""
+def list_inputs(model: SentenceTransformer, columns: Sequence[str], encoding: Encoding) -> Inputs:
+    """Return prompts and tasks by column of texts, those of evaluation; negatives are passages."""
     own = {name: prompt or "" for name, prompt in model.prompts.items()}
-    prompts = {role: resolve_prompt(role, encoding, own, model.default_prompt_name) for role in roles}
+    roles: dict[str, Role] = {name: "query" if name == "query" else "passage" for name in columns}
+    prompts = {name: resolve_prompt(role, encoding, own, model.default_prompt_name) for name, role in roles.items()}
     return Inputs(
-        {role: prompt for role, prompt in prompts.items() if prompt},
-        {role: TASKS[role] for role in roles} if minds_task(model) else {},
+        {name: prompt for name, prompt in prompts.items() if prompt},
+        {name: TASKS[role] for name, role in roles.items()} if minds_task(model) else {},
     )
 
 
@@ -95,11 +95,10 @@ def make_arguments(
     cuda = device.startswith("cuda")
     chosen = recipe.arguments
     further = check_trackers(trackers)
+    passed = chosen.model_dump(exclude={"warmup_ratio", "warmup_steps", "batch_sampler"}, exclude_none=True)
     return SentenceTransformerTrainingArguments(
+        **passed,
         output_dir=str(output),
-        num_train_epochs=chosen.num_train_epochs,
-        per_device_train_batch_size=chosen.per_device_train_batch_size,
-        learning_rate=chosen.learning_rate,
         # A float below 1 is the ratio; this version of the trainer has no separate warmup_ratio.
         warmup_steps=chosen.warmup_steps or chosen.warmup_ratio or 0,
         fp16=precision == "fp16",
@@ -109,10 +108,7 @@ def make_arguments(
         seed=seed,
         data_seed=seed,
         save_strategy="steps",
-        save_steps=chosen.save_steps,
-        save_total_limit=chosen.save_total_limit,
         eval_strategy="steps" if chosen.eval_steps else "no",
-        eval_steps=chosen.eval_steps,
         logging_steps=1,
         # The filter would put the running mean in place of a NaN and hide it.
         logging_nan_inf_filter=False,
@@ -154,10 +150,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
         self.batches = batches
         self._keep = keep
         self._writing: Path | None = None
-        if (recipe.embedding.cpu if model.device.type == "cpu" else recipe.embedding.cuda) == "padded":
-            loss: torch.nn.Module = MultipleNegativesRankingLoss(model, scale=recipe.loss.scale)
-        else:
-            loss = GroupedMultipleNegativesRankingLoss(model, scale=recipe.loss.scale, precision=precision)
+        loss = make_loss(model, recipe, precision=precision)
         evaluator = _Evaluator(evaluate_model) if evaluate_model and recipe.arguments.eval_steps else None
         super().__init__(model=model, loss=loss, evaluator=evaluator, **settings)
 

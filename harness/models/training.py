@@ -64,7 +64,7 @@ def choose_precision(recipe: Recipe, device: str, wanted: str | None = None) -> 
 
 def train_model(
     base: Path,
-    columns: Mapping[str, Sequence[str]],
+    columns: Mapping[str, Sequence[str] | Sequence[float]],
     recipe: Recipe,
     *,
     seed: int,
@@ -81,8 +81,8 @@ def train_model(
 
     Args:
         base: folder of the model to start from.
-        columns: name -> texts, all of one length, in the order in which the loss gets them; the order of rows matters,
-            since the sampler draws from it by the seed.
+        columns: name -> texts, scores or labels, all of one length, in the order in which the loss gets them; the order
+            of rows matters, since the sampler draws from it by the seed.
         recipe: the manifest's recipe.
         seed: decides dropout and batches.
         device: ``cpu`` or ``cuda:0``.
@@ -134,7 +134,7 @@ def train_model(
             precision=precision,
             output=scratch / "trainer",
             trackers=trackers,
-            inputs=list_inputs(model, recipe.inputs, encoding),
+            inputs=list_inputs(model, recipe.texts, encoding),
         ),
         train_dataset=table,
         recipe=recipe,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import os
 import platform
 import re
@@ -17,10 +16,10 @@ from pathlib import Path
 import psutil
 
 from harness.errors import HarnessError
+from harness.experiment.arguments import Arguments
 from harness.experiment.data import PART_NAMES, FolderSource, HubSource, WheelSource
 from harness.experiment.lock import Lock, LockedSource, SourceName, list_sources, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
-from harness.experiment.recipe import Arguments
 from harness.pipeline.selection import DATA_DIR_VARIABLE
 from harness.pipeline.store import Store
 from harness.pipeline.store_cleanup import list_items
@@ -336,8 +335,7 @@ def estimate_needs(experiment: Experiment, lock: Lock, store: Path) -> Needs:
 
 def _count_checkpoints(arguments: Arguments, train_rows: int) -> int:
     """Return how many lie there at most: those kept and the one being written; the last step always writes one."""
-    steps = arguments.num_train_epochs * math.ceil(train_rows / arguments.per_device_train_batch_size)
-    return min(arguments.save_total_limit + 1, max(math.ceil(steps / arguments.save_steps), 1))
+    return min(arguments.save_total_limit + 1, max(-(-arguments.count_steps(train_rows) // arguments.save_steps), 1))
 
 
 def _add_up(locked: LockedSource, suffix: str = "") -> int | None:

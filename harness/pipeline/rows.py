@@ -77,6 +77,22 @@ def list_columns(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[st
     return columns
 
 
+def list_labels(rows: Sequence[Row], name: str) -> list[float]:
+    """Return what a loss compares with, row by row: their ``score``, or their ``label``.
+
+    Raises:
+        DataError: a row has none, or a label that is neither 0 nor 1.
+    """
+    found = []
+    for row in rows:
+        value = row.score if name == "score" else row.label
+        if value is None or (name == "label" and value not in {0, 1}):
+            expected = "a number" if name == "score" else "0 or 1"
+            raise DataError(f"query {row.query_id!r}: {name} is {value}, expected {expected} to train on")
+        found.append(value)
+    return found
+
+
 def make_id(text: str) -> str:
     """Return the id of a text that has none: the first 16 hex digits of its SHA-256."""
     return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]

@@ -26,7 +26,7 @@ from harness.models.training import LOG_FILE, MODEL_FOLDER, StepProgress, train_
 from harness.pipeline.cost import Meter
 from harness.pipeline.dataset import PreparedData, TestData, read_prepared, write_prepared
 from harness.pipeline.load_data import load_data
-from harness.pipeline.rows import list_columns
+from harness.pipeline.rows import Row, list_columns, list_labels
 from harness.pipeline.store import Cost, Output, Store
 from harness.records.environment import list_packages
 from harness.records.measures import average, evaluate_run
@@ -158,7 +158,7 @@ def train(
         with Meter(device) as meter:
             checkpoint = train_model(
                 base,
-                list_columns(prepared.data.train, recipe.inputs),
+                list_inputs(prepared.data.train, recipe),
                 recipe,
                 seed=seed,
                 device=device,
@@ -181,7 +181,7 @@ def train(
                 "base": True,
                 "data": True,
                 "precision": True,
-                "arguments": {"save_steps", "save_total_limit", "eval_steps"},
+                "arguments": {"save_steps", "save_total_limit", "eval_steps", "dataloader_num_workers"},
             },
             exclude_none=True,
         ),
@@ -247,6 +247,16 @@ def evaluate(
         **_list_numeric_inputs(device),
     }
     return read_retrieved(store.get_or_make(stage, inputs, make), encoding.truncate_dims)
+
+
+def list_inputs(rows: Sequence[Row], recipe: Recipe) -> dict[str, list[str] | list[float]]:
+    """Return what the recipe's loss gets, column by column.
+
+    Raises:
+        DataError: there is no row, or one lacks what the loss needs.
+    """
+    texts, label = list_columns(rows, recipe.texts), recipe.label
+    return {**texts, **({} if label is None else {label: list_labels(rows, label)})}
 
 
 def name_run_file(dim: int | None) -> str:

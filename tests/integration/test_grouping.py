@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 import pytest
 
+from harness.experiment.loss import LOSSES, Loss
+from harness.experiment.recipe import Embedding
+from harness.models.device import Precision
 from tests.support.tiny_model import Architecture, build_tiny_model
+from tests.support.tiny_training import make_recipe
 
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
+
+    from harness.models.loss import GroupedLoss
 
 ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 
@@ -34,37 +40,96 @@ def load(folder: Path, architecture: Architecture, dropout: float) -> SentenceTr
     return load_model(build_tiny_model(folder, architecture=architecture, dropout=dropout), device="cpu").train()
 
 
+def make_grouped(
+    model: SentenceTransformer, precision: Precision = "fp32", loss: dict[str, Any] | None = None
+) -> tuple[torch.nn.Module, GroupedLoss]:
+    """Return the library's own loss, and the same one over texts without padding."""
+    from harness.models.loss import GroupedLoss, make_loss
+
+    chosen = Loss(**(loss or {"name": "MultipleNegativesRankingLoss", "scale": 20.0}))
+    columns = ("query", "passage", "negative")[: chosen.kind.least_texts] + (
+        (chosen.kind.label,) if chosen.kind.label else ()
+    )
+    plain, grouped = (
+        make_loss(
+            model,
+            make_recipe(loss=chosen, inputs=columns, embedding=Embedding(cuda="padded", cpu=cpu)),
+            precision=precision,
+        )
+        for cpu in ("padded", "packed")
+    )
+    assert isinstance(grouped, GroupedLoss)
+    assert grouped.packs
+    return plain, grouped
+
+
 def compute(
-    model: SentenceTransformer, loss: Callable[..., torch.Tensor]
+    model: SentenceTransformer, loss: Callable[..., torch.Tensor], label: str | None = None, columns: int = 2
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The loss of one batch, and the gradients of all weights that have one."""
     import torch
 
+    labels = (
+        None
+        if label is None
+        else torch.tensor([0.1, 0.9, 0.5, 0.9, 0.0, 1.0, 0.3, 0.7] if label == "score" else [0, 1] * 4)
+    )
+    texts = [ANSWERS, QUESTIONS, ANSWERS[::-1]][:columns]
     model.zero_grad()
-    value = loss([model.preprocess(ANSWERS), model.preprocess(QUESTIONS)], None)
+    value = loss([model.preprocess(column) for column in texts], labels)
     torch.autograd.backward(value)
     return value.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("packs", [True, False], ids=["packed", "grouped"])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+PACKED: list[dict[str, Any]] = [
+    {"name": "MultipleNegativesRankingLoss", "scale": 20.0},
+    {
+        "name": "MultipleNegativesRankingLoss",
+        "scale": 20.0,
+        "directions": ("query_to_doc", "doc_to_query"),
+        "partition_mode": "per_direction",
+    },
+    {"name": "TripletLoss", "distance_metric": "EUCLIDEAN", "triplet_margin": 1.0},
+    {"name": "CoSENTLoss", "scale": 20.0},
+    {"name": "AnglELoss", "scale": 20.0},
+    {"name": "CosineSimilarityLoss"},
+    {"name": "ContrastiveLoss", "distance_metric": "COSINE_DISTANCE", "margin": 0.5},
+    {"name": "OnlineContrastiveLoss", "distance_metric": "MANHATTAN", "margin": 8.0},
+    {"name": "MarginMSELoss"},
+]
+
+
+def test_every_loss_that_does_not_run_the_model_itself_is_compared() -> None:
+    assert {loss["name"] for loss in PACKED} == {name for name, kind in LOSSES.items() if not kind.own_pass}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "loss", "packs"),
+    [
+        *(("bert", loss, True) for loss in PACKED),
+        ("bert", PACKED[0], False),
+        ("bert", PACKED[2], False),
+        ("mpnet", PACKED[0], True),
+        ("mpnet", PACKED[0], False),
+    ],
+    ids=lambda value: value["name"] if isinstance(value, dict) else str(value),
+)
 def test_loss_and_gradients_are_those_of_the_plain_loss(
-    tmp_path: Path, architecture: Architecture, *, packs: bool
+    tmp_path: Path, architecture: Architecture, loss: dict[str, Any], *, packs: bool
 ) -> None:
     import torch
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-
-    from harness.models.loss import GroupedMultipleNegativesRankingLoss
 
     model = load(tmp_path, architecture, dropout=0.0)
-    grouped = GroupedMultipleNegativesRankingLoss(model, scale=20.0, precision="fp32")
-    assert grouped.packs
+    plain, grouped = make_grouped(model, loss=loss)
     grouped.packs = packs
-    expected, expected_gradients = compute(model, MultipleNegativesRankingLoss(model, scale=20.0))
-    value, gradients = compute(model, grouped)
+    kind = LOSSES[loss["name"]]
+    expected, expected_gradients = compute(model, plain, kind.label, kind.least_texts)
+    value, gradients = compute(model, grouped, kind.label, kind.least_texts)
 
+    assert float(expected) > 0
     torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
     assert gradients.keys() == expected_gradients.keys()
+    assert any(bool(gradient.any()) for gradient in gradients.values())
     for name, gradient in gradients.items():
         if not name.endswith(WITHOUT_GRADIENT):
             wanted = expected_gradients[name]
@@ -81,12 +146,10 @@ def test_loss_and_gradients_are_those_of_the_plain_loss(
 def test_gradients_in_bf16_point_the_same_way(tmp_path: Path, architecture: Architecture) -> None:
     import torch
 
-    from harness.models.loss import GroupedMultipleNegativesRankingLoss
-
     model = load(tmp_path, architecture, dropout=0.0)
     gradients = {}
     for precision in ("fp32", "bf16"):
-        loss = GroupedMultipleNegativesRankingLoss(model, scale=20.0, precision=precision)
+        loss = make_grouped(model, precision)[1]
         own = compute(model, loss)[1]
         assert {gradient.dtype for gradient in own.values()} == {torch.float32}
         gradients[precision] = torch.cat([gradient.flatten() for gradient in own.values()])
@@ -96,9 +159,6 @@ def test_gradients_in_bf16_point_the_same_way(tmp_path: Path, architecture: Arch
 
 def test_the_trainer_ends_at_the_weights_of_the_plain_loss(tmp_path: Path) -> None:
     import torch
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-
-    from harness.models.loss import GroupedMultipleNegativesRankingLoss
 
     def train(make_loss: Callable[[SentenceTransformer], torch.nn.Module]) -> dict[str, torch.Tensor]:
         from datasets import Dataset
@@ -121,8 +181,8 @@ def test_the_trainer_ends_at_the_weights_of_the_plain_loss(tmp_path: Path) -> No
         SentenceTransformerTrainer(model=model, args=arguments, train_dataset=pairs, loss=make_loss(model)).train()
         return {name: weight.detach() for name, weight in model.named_parameters()}
 
-    plain = train(lambda model: MultipleNegativesRankingLoss(model, scale=20.0))
-    grouped = train(lambda model: GroupedMultipleNegativesRankingLoss(model, scale=20.0, precision="fp32"))
+    plain = train(lambda model: make_grouped(model)[0])
+    grouped = train(lambda model: make_grouped(model)[1])
     for name, weight in grouped.items():
         # Adam turns a gradient that is nothing but rounding into steps of full size.
         if not name.endswith(WITHOUT_GRADIENT):
@@ -136,10 +196,8 @@ def test_dropout_is_reproducible_from_the_seed_and_absent_in_evaluation(
 ) -> None:
     import torch
 
-    from harness.models.loss import GroupedMultipleNegativesRankingLoss
-
     model = load(tmp_path, architecture, dropout=0.1)
-    loss = GroupedMultipleNegativesRankingLoss(model, scale=20.0, precision=precision)
+    loss = make_grouped(model, precision)[1]
 
     def compute_seeded(seed: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         torch.manual_seed(seed)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from harness.errors import TrainingError
-from harness.experiment.recipe import Embedding, Input
+from harness.experiment.recipe import Embedding
 from harness.models.encoder import encode_texts, make_encoder, open_encoder
 from harness.models.encoding import Encoding
 from harness.models.model_folder import PICKLED_SUFFIXES
@@ -128,7 +128,7 @@ def test_progress_is_told_of_every_step(base: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("inputs", [("passage", "query"), ("query", "passage")])
 @pytest.mark.parametrize("embedding", ["packed", "padded"])
 def test_the_loss_takes_the_columns_in_the_manifests_order(
-    tmp_path: Path, inputs: tuple[Input, Input], embedding: Literal["packed", "padded"]
+    tmp_path: Path, inputs: tuple[str, str], embedding: Literal["packed", "padded"]
 ) -> None:
     """The first loss over one batch of everything is that of the formula, with the first column asking.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.models.encoder import encode_texts, open_encoder
-from harness.models.encoding import OWN_ENCODING, Encoding
+from harness.models.encoding import OWN_ENCODING, Encoding, Role
 from harness.models.training import train_model
 from harness.pipeline.rows import Row, list_columns
 from tests.support.model_kinds import build
@@ -22,6 +22,7 @@ ROWS = [
     *make_rows(11),
     Row.pair("long", "list signaling molecules that interact with the kinase", "gene protein " * 30),
 ]
+ROLES: tuple[Role, Role] = ("query", "passage")
 SET = Encoding(query_prompt="what is the role of ", passage_prompt="gene ", max_seq_length=12)
 
 
@@ -71,7 +72,7 @@ def test_the_first_loss_is_that_of_the_embeddings_that_are_evaluated(
     )
     encoder = open_encoder(base, device="cpu", encoding=encoding)
     first, second = (
-        encode_texts(encoder, columns[role], role=role, batch_tokens=500).astype(np.float64) for role in recipe.inputs
+        encode_texts(encoder, columns[role], role=role, batch_tokens=500).astype(np.float64) for role in ROLES
     )
     units = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (first, second)]
     scores = 20.0 * units[0] @ units[1].T

@@ -122,8 +122,7 @@ def make_evidence(folder: Path, name: str = "hpo") -> Path:
     queries = {f"q{number}": f"what is question {number}?" for number in range(30)}
     passages = {f"q{number}": f"answer {min(number, 49)}" for number in range(50)}
     rows = whole.data["hpo"].expected_rows("train") or 0
-    arguments = whole.recipes["finetuned"].arguments
-    steps = -(-rows // arguments.per_device_train_batch_size) * arguments.num_train_epochs
+    steps = whole.recipes["finetuned"].arguments.count_steps(rows)
     for record in make_results(
         folder / "results", whole, queries=queries, passages=passages, model=model.name, steps=steps
     ):

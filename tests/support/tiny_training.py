@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.experiment.recipe import Arguments, Embedding, Loss, Precisions, Recipe
+from harness.experiment.arguments import Arguments
+from harness.experiment.loss import Loss
+from harness.experiment.recipe import Embedding, Precisions, Recipe
 from harness.pipeline.rows import Row, list_columns
 from tests.support.children import die
 

@@ -178,12 +178,12 @@ def test_what_cannot_be_meant_is_refused(path: str, value: Any, said: str) -> No
 
 def test_a_misspelt_key_is_told_before_the_one_that_is_missing_for_it(tmp_path: Path) -> None:
     path = tmp_path / "tiny.toml"
-    path.write_text(TINY.replace("num_train_epochs = 1", "num_train_epohcs = 1"), encoding="utf-8")
+    path.write_text(TINY.replace("learning_rate = 1e-3", "learning_raet = 1e-3"), encoding="utf-8")
     with pytest.raises(ManifestError) as caught:
         read_experiment(path)
     assert str(caught.value).splitlines() == [
-        f"{path}: unknown key 'recipes.finetuned.arguments.num_train_epohcs'; did you mean 'num_train_epochs'?",
-        f"{path}: key 'recipes.finetuned.arguments.num_train_epochs' is missing",
+        f"{path}: unknown key 'recipes.finetuned.arguments.learning_raet'; did you mean 'learning_rate'?",
+        f"{path}: key 'recipes.finetuned.arguments.learning_rate' is missing",
     ]
 
 

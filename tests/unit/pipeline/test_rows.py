@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import DataError
 from harness.experiment.data import Columns
-from harness.pipeline.rows import Row, check_rows, list_columns
+from harness.pipeline.rows import Row, check_rows, list_columns, list_labels
 
 
 def check(columns: dict[str, Any], *rows: dict[str, Any]) -> tuple[Row, ...]:
@@ -86,3 +86,21 @@ def test_a_row_with_fewer_negatives_than_asked_for_is_named() -> None:
 def test_nothing_to_train_on_is_said() -> None:
     with pytest.raises(DataError, match="there is no row to train on"):
         list_columns([], ["query", "passage"])
+
+
+def test_scores_and_labels_are_what_a_loss_compares_with() -> None:
+    rows = [Row("1", "2", "q", "p", score=0.5, label=1), Row("3", "4", "r", "s", score=2.0, label=0)]
+    assert list_labels(rows, "score") == [0.5, 2.0]
+    assert list_labels(rows, "label") == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "said"),
+    [
+        ("score", Row("1", "2", "q", "p"), "query '1': score is None, expected a number to train on"),
+        ("label", Row("1", "2", "q", "p", label=3), "query '1': label is 3, expected 0 or 1 to train on"),
+    ],
+)
+def test_a_row_without_what_a_loss_compares_with_is_an_error(name: str, row: Row, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        list_labels([row], name)
