@@ -50,6 +50,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def cluster(session: nox.Session) -> None:
+    """Test trials on a Ray cluster of two nodes on this machine; the package is too large for every session."""
+    _install(session, "dev", "ray")
+    _run(session, "pytest", "tests/integration/test_ray.py", *session.posargs)
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """Commit the faults of tests/fault, and write what was survived into results/faults.json and docs/faults.md."""
     _install(session, "dev")

@@ -4,7 +4,7 @@
     >>> records = harness.read_records(Path("results/records/my"))
     >>> verdicts = harness.judge(experiment, records)
 
-Ten rooms and the command line, whose imports point one way, from the bottom up (contracts in pyproject.toml):
+Rooms and the command line, whose imports point one way, from the bottom up (contracts in pyproject.toml):
 
     core          words, files, strict parsing
     experiment    what is declared
@@ -13,6 +13,7 @@ Ten rooms and the command line, whose imports point one way, from the bottom up 
     models        torch: load, embed, search, train    |   analysis   statistics on records
     pipeline      a trial from sources to record       |   report     one document, many renderers
     evidence      what a stranger can check            |   gate       candidate against reference
+    engines       where trials run
     cli, pytest_plugin (with pytest_cases)
 
 Each room's docstring says what goes there; tests/unit mirrors the rooms, docs/ is for users.

@@ -13,7 +13,7 @@ import os
 import secrets
 import sys
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,8 @@ import pytest
 from harness.errors import ClaimMissed, HarnessError, ThresholdMissed
 
 if TYPE_CHECKING:
-    from harness.pipeline.progress import Progress
-    from harness.pipeline.run_trial import RunContext
+    from harness.engines.engine import Engine, EngineConfig
+    from harness.experiment.trial import Trial
     from harness.pipeline.selection import RunConfig, Selected
     from harness.records.record import Record
     from harness.report.document import Report
@@ -71,6 +71,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("results", metavar="DIR", help="where records and tables go (default: results in pytest's rootdir)")
     add("report-to", metavar="A,B", default="", help="trackers beside TensorBoard, as wandb or trackio")
     add("data-dir", metavar="DIR", help="folder in place of the manifest's data folder")
+    add("engine", default="local", metavar="local|ray", help="where trials run: one by one here, or on a Ray cluster")
+    add("address", metavar="auto|HOST:PORT", help="of a running Ray cluster (default: one is started on this machine)")
+    add("parallel", type=int, metavar="N", help="most trials at a time (default: as many as there is room for)")
+    add("gpus-per-trial", type=float, metavar="F", help="of Ray, as 1 or 0.5 (default: 1 where there are GPUs)")
+    add("cpus-per-trial", type=int, metavar="N", help="of Ray, and threads of a trial (default: torch's own number)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -173,27 +178,23 @@ def harness_selected(pytestconfig: pytest.Config) -> Selected:
 
 
 @pytest.fixture(scope="session")
-def harness_context(harness_selected: Selected, pytestconfig: pytest.Config) -> RunContext:
-    """Device, store, results and machine."""
-    from harness.pipeline.run_trial import open_context  # noqa: PLC0415 - loads torch
+def harness_engine(harness_selected: Selected, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """What runs the trials, all of which it is given at once."""
+    from harness.engines.choice import open_engine  # noqa: PLC0415 - only for our own cases
     from harness.pipeline.selection import choose_data_dir  # noqa: PLC0415
 
+    pytestconfig = request.config
     config = _read_config(pytestconfig)
     data_dir = choose_data_dir(config.data_dir, harness_selected.experiment, os.environ)
+    run, stream = dataclasses.replace(config, data_dir=data_dir), _Terminal(pytestconfig)
     try:
-        return open_context(harness_selected, dataclasses.replace(config, data_dir=data_dir))
+        engine = open_engine(_read_engine(pytestconfig), harness_selected, run, stream)
+        engine.submit([trial for item in request.session.items if (trial := _find_trial(item)) is not None])
     except (HarnessError, MemoryError, ImportError, OSError) as error:
         # No trial can be made, and each would say so again.
         pytest.exit(_explain(error) or f"{type(error).__name__}: {error}", returncode=COULD_NOT_RUN)
-
-
-@pytest.fixture(scope="session")
-def harness_progress(harness_selected: Selected, pytestconfig: pytest.Config) -> Progress:
-    """Progress, written past pytest's capturing."""
-    from harness.experiment.trial import list_trials  # noqa: PLC0415 - only for our own cases
-    from harness.pipeline.progress import Progress  # noqa: PLC0415
-
-    return Progress(_Terminal(pytestconfig), list(list_trials(harness_selected.experiment)))
+    yield engine
+    engine.close()
 
 
 @pytest.fixture
@@ -366,6 +367,24 @@ def _read_config(config: pytest.Config) -> RunConfig:
         data_dir=Path(get("data_dir")) if get("data_dir") else None,
         trackers=tuple(name.strip() for name in get("report_to").split(",") if name.strip()),
     )
+
+
+def _read_engine(config: pytest.Config) -> EngineConfig:
+    from harness.engines.engine import EngineConfig  # noqa: PLC0415 - only for our own cases
+
+    names = ("address", "parallel", "gpus_per_trial", "cpus_per_trial")
+    return EngineConfig(
+        config.getoption("harness_engine"), **{name: config.getoption(f"harness_{name}") for name in names}
+    )
+
+
+def _find_trial(item: pytest.Item) -> Trial | None:
+    from harness.experiment.trial import Trial  # noqa: PLC0415 - only for our own cases
+
+    if not isinstance(item, pytest.Function) or not _is_ours(item.function) or _name_case(item) != TRIAL_CASE:
+        return None
+    trial = item.callspec.params["trial"]
+    return trial if isinstance(trial, Trial) else None
 
 
 def _explain(error: BaseException) -> str | None:

@@ -16,6 +16,11 @@ OPTIONS = {
     "results": ("DIR", "where records and tables go (default: results in pytest's rootdir)"),
     "data-dir": ("DIR", "folder in place of the manifest's data folder"),
     "report-to": ("A,B", "trackers beside TensorBoard, as wandb or trackio"),
+    "engine": ("local|ray", "where trials run: one by one here (default), or on a Ray cluster"),
+    "address": ("auto|HOST:PORT", "of a running Ray cluster (default: one is started on this machine)"),
+    "parallel": ("N", "most trials at a time (default: as many as the cluster has room for)"),
+    "gpus-per-trial": ("F", "of the cluster, as 1 or 0.5 (default: 1 where there are GPUs)"),
+    "cpus-per-trial": ("N", "of the cluster, and threads of a trial (default: torch's own number)"),
 }
 COULD_NOT_RUN = 2
 # pytest would rewrite a plugin's assertions, of which this one has none, before anything imports it; where a project

@@ -74,6 +74,8 @@ def _judge_cost(group: Group, cost: str, policy: Costs, machines: set[str], devi
         obstacle = "not measured in every trial"
     elif any(_is_cached(record, cost) for record in (*group.reference, *group.candidate)):
         obstacle = "a stage came from the store, so its cost is that of another time"
+    elif any(_is_shared(record) for record in (*group.reference, *group.candidate)):
+        obstacle = "a trial shared its machine with others, so its cost is also theirs"
     if obstacle is not None:
         return CostCell(group.id, cost, None, None, Status.NOT_COMPARABLE, obstacle)
     limit = getattr(policy, cost)
@@ -125,3 +127,7 @@ def _cost(record: Record, cost: str) -> float | None:
 
 def _is_cached(record: Record, cost: str) -> bool:
     return any(stage.cached for stage in _stages(record, cost))
+
+
+def _is_shared(record: Record) -> bool:
+    return record.execution is not None and record.execution.trials_on_machine > 1

@@ -77,9 +77,7 @@ def open_context(selected: Selected, config: RunConfig) -> RunContext:
         from harness.models.trainer import check_trackers  # noqa: PLC0415 - loads torch, and this alone needs it here
 
         check_trackers(config.trackers)
-    environment = collect_environment(Path(__file__).parent, selected.base).replace(
-        **dataclasses.asdict(describe_arithmetic())
-    )
+    environment = describe_machine(selected.base)
     context = RunContext(
         experiment=experiment,
         lock=selected.lock,
@@ -89,9 +87,15 @@ def open_context(selected: Selected, config: RunConfig) -> RunContext:
         device=chosen,
         environment=environment,
     )
-    _fetch(context, SourceName.of("data", experiment.primary_set.data))
+    fetch_source(context, SourceName.of("data", experiment.primary_set.data))
     note_trials(list_trials(experiment), config.results)
     return context
+
+
+def describe_machine(manifests: Path) -> Environment:
+    """Describe this machine, its arithmetic included; ``manifests`` is the manifest's folder."""
+    found = collect_environment(Path(__file__).parent, manifests)
+    return found.replace(**dataclasses.asdict(describe_arithmetic()))
 
 
 def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
@@ -104,12 +108,12 @@ def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
     experiment, device = context.experiment, context.device
     evaluation, model = experiment.evaluation, experiment.model(trial.model)
     done = _Stages(progress)
-    fetched = {} if model.source is None else {name_source(model): _fetch(context, name_source(model))}
+    fetched = {} if model.source is None else {name_source(model): fetch_source(context, name_source(model))}
     prepared: dict[str, stages.Prepared] = {}
     # Every trial reads all of them: whether a query is also in train is asked of whatever may be trained on.
     for name in experiment.data_read:
         data_name = SourceName.of("data", name)
-        source = fetched[data_name] = _fetch(context, data_name)
+        source = fetched[data_name] = fetch_source(context, data_name)
         progress.begin_stage("prepare")
         prepared[name] = stages.prepare(experiment.data[name], source.resolved, source.folder, store=context.store)
         check_facts(name, prepared[name].data, context.lock)
@@ -318,7 +322,12 @@ def _add(first: StageCost, other: StageCost) -> StageCost:
     )
 
 
-def _fetch(context: RunContext, name: SourceName) -> Fetched:
+def fetch_source(context: RunContext, name: SourceName) -> Fetched:
+    """Bring one of the experiment's sources here, checked against the lock.
+
+    Raises:
+        SourceError: it cannot be had, or is not the locked one.
+    """
     fetcher = Fetcher(base=context.base, cache=context.store.root / "sources", override=context.config.data_dir)
     return fetcher.fetch(name, list_sources(context.experiment)[name], context.lock.sources[name])
 

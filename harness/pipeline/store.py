@@ -103,13 +103,54 @@ class Store:
         with self._storage_errors():
             # Outputs come into being by a rename, so one that is there can be read without a lock. That also lets
             # a store that cannot be written serve what it has.
-            if folder.is_dir() and not check_output(folder):
-                return Output(folder, read_entry(folder), cached=True)
+            found = self.find(stage, key)
+            if found is not None:
+                return found
             with self.hold(stage, key):
                 entry = self._find(folder)
                 if entry is not None:
                     return Output(folder, entry, cached=True)
                 return Output(folder, self._make(folder, stage, key, inputs, make), cached=False)
+
+    def find(self, stage: str, key: str) -> Output | None:
+        """Return an output that is there and whole, or None."""
+        folder = self.root / stage / key
+        return Output(folder, read_entry(folder), cached=True) if folder.is_dir() and not check_output(folder) else None
+
+    def adopt(self, stage: str, key: str, files: Callable[[], Mapping[str, bytes]]) -> None:
+        """Take an output that another store made, unless it is there and whole.
+
+        Args:
+            stage: name of the stage.
+            key: what it is stored under.
+            files: gives path -> content of all its files, the entry's own included; asked only if they are needed.
+
+        Raises:
+            StoreError: they are not what their entry says, or the store cannot be written.
+        """
+        with self._storage_errors():
+            if self.find(stage, key) is not None:
+                return
+            with self.hold(stage, key):
+                folder = self.root / stage / key
+                if self._find(folder) is not None:
+                    return
+                # Named as it will be, since a check also asks that an output lies where its entry says.
+                making = self.root / SCRATCH / f"{MAKING}{stage}-{key}" / stage / key
+                shutil.rmtree(making.parents[1], ignore_errors=True)
+                try:
+                    for name, content in files().items():
+                        (making / name).parent.mkdir(parents=True, exist_ok=True)
+                        (making / name).write_bytes(content)
+                    problems = check_output(making)
+                    if problems:
+                        raise StoreError(f"{stage} {key[:12]} did not arrive as it was sent: {'; '.join(problems)}")
+                    _sync_tree(making)
+                    folder.parent.mkdir(parents=True, exist_ok=True)
+                    making.rename(folder)
+                    _sync(folder.parent)
+                finally:
+                    shutil.rmtree(making.parents[1], ignore_errors=True)
 
     def _make(self, folder: Path, stage: str, key: str, inputs: Mapping[str, Any], make: Maker) -> Entry:
         scratch = self.root / SCRATCH / f"{stage}-{key}"

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from harness.core.files import write_atomically
 from harness.core.schema import (
     Bytes,
+    Count,
     Digest,
     Dollars,
     Frozen,
@@ -150,6 +151,19 @@ class Result(Frozen):
         return tuple(artifact for artifact in (self.run, self.qrels, self.texts) if artifact is not None)
 
 
+class Execution(Frozen):
+    """How a trial ran that did not run in the driver's own process.
+
+    ``attempts`` counts those that were lost with their worker too. ``trials_on_machine`` is how many trials of the
+    same session ran on its machine at once, at most and itself included: its seconds are those of a shared machine.
+    """
+
+    engine: Literal["ray"]
+    attempts: Count
+    trials_on_machine: Count
+    gpus_per_trial: Annotated[Number, Field(ge=0)]
+
+
 class Record(Frozen):
     """A trial's outcome: one result for every test set and dimension, the primary one first.
 
@@ -174,6 +188,8 @@ class Record(Frozen):
     encoding: EncodingLog | None = None
     # Of BM25, which is no encoder.
     parameters: dict[str, str | Number] | None = None
+    # None where it ran in a process that ran one trial after another.
+    execution: Execution | None = None
     evaluations: Annotated[dict[str, Result], Field(min_length=1)]
 
     @model_validator(mode="after")

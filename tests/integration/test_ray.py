@@ -1,0 +1,268 @@
+"""Trials on a real Ray cluster of two nodes with stores of their own: values as ever, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.cli.main import main
+from harness.records.record import Record, read_records
+from tests.support.tiny_trials import Place, make_place, summarise
+
+pytest.importorskip("ray", reason="ray is not installed: nox -s cluster installs the extra")
+
+ROOT = Path(__file__).parents[2]
+STEMS = ("small.baseline", "small.finetuned.seed=0", "small.finetuned.seed=1")
+PATIENCE_SECONDS = 240
+TOKEN = secrets.token_hex(32)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work where no manifests of others are at hand."""
+    monkeypatch.chdir(tmp_path)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Two nodes on this machine."""
+
+    address: str
+    stores: tuple[Path, Path]
+
+    def forget(self) -> None:
+        """Empty the nodes' stores."""
+        for store in self.stores:
+            shutil.rmtree(store, ignore_errors=True)
+
+    def list_workers(self) -> list[psutil.Process]:
+        """Return the processes of this cluster that run a trial."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                ours = process.environ().get("HARNESS_STORE") in {str(store) for store in self.stores}
+                if ours and process.cmdline()[0].startswith("ray::work"):
+                    found.append(process)
+            except (psutil.Error, IndexError):
+                continue
+        return found
+
+
+def spell_environment(**more: str) -> dict[str, str]:
+    """Return the environment of a process that finds this tree's harness, and computes with one thread."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # A head takes up a token where one lies in the home folder, and then all need it.
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": TOKEN,
+        "TOKENIZERS_PARALLELISM": "false",
+        **more,
+    }
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A head and a second node, each with two CPUs, its store its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"127.0.0.1:{port}"
+    stores = (tmp_path_factory.mktemp("one") / "store", tmp_path_factory.mktemp("two") / "store")
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=2"]
+    common = ["--object-store-memory=100000000", "--disable-usage-stats"]
+    head = [*start, "--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false", *common]
+    nodes: list[subprocess.Popen[bytes]] = []
+    try:
+        for command, store in zip((head, [*start, f"--address={address}", *common]), stores, strict=True):
+            log = store.with_suffix(".log")
+            with log.open("wb") as stream:
+                nodes.append(subprocess.Popen(command, env=spell_environment(HARNESS_STORE=str(store)), stdout=stream))
+            wait_until(partial(has_started, log))
+        yield Cluster(address, stores)
+    finally:
+        for node in nodes:
+            for process in psutil.Process(node.pid).children(recursive=True):
+                process.kill()
+            node.kill()
+            node.wait()
+
+
+def has_started(log: Path) -> bool:
+    """Say whether a node has said so."""
+    return "Ray runtime started" in log.read_text(encoding="utf-8")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not so after {PATIENCE_SECONDS} s")
+        time.sleep(0.1)
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A session that was started, and what it says."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def said(self) -> str:
+        """All that it wrote so far."""
+        return self.log.read_text(encoding="utf-8")
+
+    def end(self) -> int:
+        """Wait for its end and return the exit code."""
+        try:
+            return self.process.wait(PATIENCE_SECONDS)
+        finally:
+            self.process.kill()
+
+
+def start(place: Place, *options: str) -> Driver:
+    """Start `harness run` as a user does."""
+    log = place.results.with_suffix(".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    places = [f"--store={place.store}", f"--results={place.results}"]
+    command = [sys.executable, "-m", "harness", "run", str(place.manifest), *places, *options]
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [*command, "--", "-p", "no:cacheprovider", "-p", "no:xdist"],
+            env=spell_environment(),
+            cwd=place.manifest.parent,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+    return Driver(process, log)
+
+
+def read(place: Place) -> list[Record]:
+    """Return all records."""
+    return list(read_records(place.results / "records" / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A tiny experiment of three trials."""
+    return make_place(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def sequential(place: Place) -> list[Record]:
+    """The records of trials that ran one after another, in one process."""
+    driver = start(place)
+    assert driver.end() == 0, driver.said
+    records = read(place)
+    assert [record.trial.stem for record in records] == list(STEMS)
+    assert {record.execution for record in records} == {None}
+    return records
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_values_weights_and_runs_are_those_of_one_process(
+    place: Place,
+    sequential: list[Record],
+    cluster: Cluster,
+    tmp_path: Path,
+    workers: int,
+) -> None:
+    cluster.forget()
+    there = place.at(tmp_path)
+    driver = start(there, "--engine=ray", f"--address={cluster.address}", f"--parallel={workers}")
+    if workers == 2:
+        wait_until(lambda: " train" in driver.said or driver.process.poll() is not None)
+        cluster.list_workers()[-1].kill()
+    assert driver.end() == 0, driver.said
+    records = read(there)
+    assert summarise(records) == summarise(sequential)
+    executions = [record.execution for record in records]
+    assert all(one is not None and one.trials_on_machine <= workers for one in executions)
+    attempts = sorted(one.attempts for one in executions if one is not None)
+    assert attempts == ([1, 1, 2] if workers == 2 else [1, 1, 1])
+    assert ("lost, runs again" in driver.said) is (workers == 2)
+    # All that values follow from has come back, not only the records.
+    assert main(["verify", str(there.results)]) == 0
+    # What is in the driver's store came from workers, so neither embeddings nor weights are there.
+    assert not (there.store / "train").exists()
+    assert len(list((there.store / "trial").rglob("events.out.tfevents*"))) == 2
+
+
+def test_a_driver_that_is_killed_goes_on_with_what_is_done(
+    place: Place, sequential: list[Record], cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.forget()
+    there = place.at(tmp_path)
+    options = ("--engine=ray", f"--address={cluster.address}", "--parallel=1")
+    driver = start(there, *options)
+    first = there.results / "records" / "tiny" / f"{STEMS[0]}.json"
+    wait_until(lambda: first.is_file() or driver.process.poll() is not None)
+    driver.process.kill()
+    assert driver.end() == -signal.SIGKILL
+    wait_until(lambda: cluster.list_workers() == [])
+    shutil.rmtree(there.results)
+    cluster.forget()
+    again = start(there, *options)
+    assert again.end() == 0, again.said
+    assert "tiny/small/baseline: mrr@10 0.6500, as it came back before" in again.said
+    assert again.said.count("as it came back before") == 1
+    records = read(there)
+    assert summarise(records) == summarise(sequential)
+    assert [record.stages["prepare"].cached for record in records] == [True, True, True]
+    assert records[0].stages["baseline"].cached
+    assert not records[1].stages["train"].cached
+
+
+def test_an_interrupt_ends_the_workers_and_leaves_what_is_finished(
+    place: Place, cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.forget()
+    there = place.at(tmp_path)
+    driver = start(there, "--engine=ray", f"--address={cluster.address}", "--parallel=1")
+    first = there.results / "records" / "tiny" / f"{STEMS[0]}.json"
+    wait_until(lambda: first.is_file() or driver.process.poll() is not None)
+    driver.process.send_signal(signal.SIGINT)
+    assert driver.end() == 2, driver.said
+    assert [record.trial.stem for record in read(there)] == [STEMS[0]]
+    wait_until(lambda: cluster.list_workers() == [])
+
+
+def test_an_error_of_the_trial_itself_is_not_tried_again(place: Place, tmp_path: Path) -> None:
+    # Without an address, the cluster is the session's own.
+    there = Place(tmp_path / "tiny.toml", tmp_path / "store", tmp_path / "results")
+    text = place.manifest.read_text(encoding="utf-8")
+    assert "learning_rate = " in text
+    lines = ["learning_rate = 1e30" if line.startswith("learning_rate = ") else line for line in text.splitlines()]
+    there.manifest.write_text("\n".join(lines), encoding="utf-8")
+    for folder in ("model", "data"):
+        shutil.copytree(place.manifest.parent / folder, tmp_path / folder)
+    assert main(["lock", str(there.manifest), "--store", str(tmp_path / "locking")]) == 0
+    driver = start(there, "--engine=ray", "--parallel=2", "--seeds=1")
+    assert driver.end() == 2, driver.said
+    assert "TrainingError: " in driver.said
+    assert " (on " in driver.said
+    assert "runs again" not in driver.said
+    assert [record.trial.stem for record in read(there)] == [STEMS[0]]
+
+
+def test_no_cluster_at_an_address_is_said_before_anything_runs(place: Place, tmp_path: Path) -> None:
+    driver = start(place.at(tmp_path), "--engine=ray", "--address=127.0.0.1:9")
+    assert driver.end() == 2
+    assert "no Ray cluster at 127.0.0.1:9" in driver.said
