@@ -25,6 +25,7 @@ from harness.report.run_tables import (
     list_costs,
     list_data,
     list_environments,
+    list_mixed_devices,
     list_shared_queries,
     sort_records,
 )
@@ -105,7 +106,12 @@ def build_report(
         mark=mark,
         verdicts=", ".join(f"{count} {word}" for word, count in count_verdicts(judged)),
         findings=order_findings(
-            [*list_findings(judged, disputes), *list_notes(records), *list_shared_queries(records)]
+            [
+                *list_findings(judged, disputes),
+                *list_notes(records),
+                *list_shared_queries(records),
+                *list_mixed_devices(records),
+            ]
         ),
         sections=tuple(section for section in sections if section.blocks),
         cases=(*_list_trials(records), *_list_verdicts(judged)),

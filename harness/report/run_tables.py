@@ -43,7 +43,36 @@ def list_costs(records: Sequence[Record]) -> Section:
     if resumed:
         names = ", ".join(sorted(resumed))
         blocks.append(Paragraph(f"Training went on from a checkpoint after an interruption in: {names}."))
+    blocks += [Paragraph(sentence) for sentence in _word_sharing(records)]
     return Section("Time, memory and cost", tuple(blocks))
+
+
+def _word_sharing(records: Sequence[Record]) -> Iterator[str]:
+    """Say which seconds are those of a shared machine, and which trials were begun more than once."""
+    most = max((record.execution.trials_on_machine for record in records if record.execution), default=1)
+    shared = [record.trial.id for record in records if record.execution and record.execution.trials_on_machine > 1]
+    if shared:
+        names = "all" if len(shared) == len(records) else ", ".join(sorted(shared))
+        yield f"Up to {most} trials ran on one machine at once, so that these seconds are also the others': {names}."
+    lost = [record.trial.id for record in records if record.execution and record.execution.attempts > 1]
+    if lost:
+        yield f"Begun again after a worker was lost: {', '.join(sorted(lost))}."
+
+
+def list_mixed_devices(records: Sequence[Record]) -> Iterator[Finding]:
+    """Name the cells whose seeds ran on different devices, which round otherwise: their spread is also the devices'."""
+    devices: dict[str, dict[str, list[str]]] = {}
+    for record in sort_records(records):
+        cell = f"{record.trial.model}/{record.trial.variant}"
+        device = record.device_name
+        if record.device == "cpu":
+            found = record.environment
+            device += f" ({found.threads or '?'} threads, {found.cpu_capability or '?'})"
+        devices.setdefault(cell, {}).setdefault(device, []).append(str(record.trial.seed))
+    for cell, seeds in devices.items():
+        if len(seeds) > 1:
+            said = "; ".join(f"{device}: seeds {', '.join(names)}" for device, names in seeds.items())
+            yield Finding("warning", "seeds on different devices", said, cell)
 
 
 def list_data(records: Sequence[Record], experiment: Experiment) -> Section:

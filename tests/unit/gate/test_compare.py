@@ -14,7 +14,7 @@ from harness.gate.compare import GateOutcome, GateReport, choose_fresh_seeds, co
 from harness.gate.policy import Costs, Policy, Quality, read_policy
 from harness.gate.quality import QualityCell, Status
 from harness.gate.simulation import ErrorRates
-from harness.records.record import Record
+from harness.records.record import Execution, Record
 from tests.support.records import MACHINE, MODEL, change_result, make_cost, make_record, read_manifest, spread
 from tests.support.tiny_training import change_recipe
 
@@ -364,12 +364,18 @@ def test_a_cost_within_limits_floor_or_noise_passes(
     assert compare(with_costs(experiment, before), with_costs(experiment, after), DEFAULT).outcome is GateOutcome.PASS
 
 
-def test_costs_of_another_machine_or_of_a_cached_stage_are_not_compared(experiment: Experiment) -> None:
+def test_costs_of_another_machine_a_cached_stage_or_a_shared_machine_are_not_compared(experiment: Experiment) -> None:
     reference = with_costs(experiment, [99, 100, 101])
     slow = with_costs(experiment, [300, 300, 300])
     elsewhere = [record.replace(environment=MACHINE.replace(cpu="another CPU")) for record in slow]
     cached = with_costs(experiment, [300, 300, 300], cached=True)
-    for candidate, reason in ((elsewhere, "different machines"), (cached, "another time")):
+    beside = Execution(engine="ray", attempts=1, trials_on_machine=2, gpus_per_trial=0.0)
+    shared = [record.replace(execution=beside) for record in slow]
+    alone = [record.replace(execution=beside.replace(trials_on_machine=1, attempts=2)) for record in slow]
+    (cell,) = (cell for cell in compare(reference, alone, DEFAULT).costs if cell.cost == "train_seconds")
+    assert cell.status is not Status.NOT_COMPARABLE
+    obstacles = ((elsewhere, "different machines"), (cached, "another time"), (shared, "shared its machine"))
+    for candidate, reason in obstacles:
         report = compare(reference, candidate, DEFAULT)
         assert report.outcome is GateOutcome.PASS
         cell = next(cell for cell in report.costs if cell.cost == "train_seconds")

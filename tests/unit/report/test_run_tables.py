@@ -1,0 +1,58 @@
+"""The tables of how it was run."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.experiment.manifest import Experiment
+from harness.records.record import Execution, Record
+from harness.report.document import Paragraph
+from harness.report.run_tables import list_costs, list_mixed_devices
+from tests.support.records import MACHINE, make_record, read_manifest, spread
+
+SHARED = Execution(engine="ray", attempts=1, trials_on_machine=3, gpus_per_trial=0.5)
+
+
+@pytest.fixture
+def records() -> list[Record]:
+    """Three seeds of one machine."""
+    experiment: Experiment = read_manifest()
+    values = {measure: spread(0.8) for measure in experiment.evaluation.measures}
+    machine = MACHINE.replace(threads=2, cpu_capability="AVX2")
+    return [make_record(values, experiment=experiment, seed=seed, environment=machine) for seed in range(3)]
+
+
+def read_paragraphs(records: list[Record]) -> str:
+    """Return what stands around the table of costs."""
+    return "\n".join(block.text for block in list_costs(records).blocks if isinstance(block, Paragraph))
+
+
+def test_seeds_of_one_cell_on_different_devices_are_a_finding(records: list[Record]) -> None:
+    assert list(list_mixed_devices(records)) == []
+    for changed in (
+        records[2].replace(device="cuda:0", device_name="some GPU"),
+        records[2].replace(environment=records[2].environment.replace(cpu_capability="AVX512")),
+        records[2].replace(environment=records[2].environment.replace(threads=4)),
+    ):
+        (finding,) = list_mixed_devices([*records[:2], changed])
+        assert (finding.level, finding.title) == ("warning", "seeds on different devices")
+        assert finding.text.startswith("some CPU (2 threads, AVX2): seeds 0, 1; ")
+        assert finding.text.endswith(": seeds 2")
+
+
+def test_other_devices_in_other_cells_are_none(records: list[Record]) -> None:
+    experiment = records[0].experiment
+    values = dict(records[0].per_query)
+    untrained = make_record(values, experiment=experiment, variant="baseline", device="cuda:0", device_name="some GPU")
+    assert list(list_mixed_devices([*records, untrained])) == []
+
+
+def test_seconds_of_a_shared_machine_say_so(records: list[Record]) -> None:
+    assert "at once" not in read_paragraphs(records)
+    assert "again" not in read_paragraphs(records)
+    alone = SHARED.replace(trials_on_machine=1, attempts=2)
+    said = read_paragraphs([records[0], records[1].replace(execution=SHARED), records[2].replace(execution=alone)])
+    assert "Up to 3 trials ran on one machine at once" in said
+    assert f"also the others': {records[1].trial.id}." in said
+    assert f"Begun again after a worker was lost: {records[2].trial.id}." in said
+    assert "the others': all." in read_paragraphs([record.replace(execution=SHARED) for record in records])
