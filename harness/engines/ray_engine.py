@@ -8,6 +8,7 @@ anywhere.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from harness.records.record import Execution, Record
 # A trial whose worker is lost so often takes its workers with it, by its memory for one.
 MOST_ATTEMPTS = 4
 LISTEN_SECONDS = 0.2
+CONNECT_SECONDS = 10
 # Libraries read how many threads they may have when they are loaded.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -239,10 +241,22 @@ def _connect(config: EngineConfig, threads: int) -> None:
         where = {"address": "local", "num_cpus": max(count_cpus(), threads * (config.parallel or 1))}
         where["include_dashboard"] = False
     try:
+        _knock(config.address or "")
         ray.init(**where, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as cause:
+    except (OSError, RuntimeError, ValueError) as cause:
         reason = " ".join(str(cause).split())
         raise HarnessError(f"no Ray cluster at {config.address or 'this machine'}: {reason}") from cause
+
+
+def _knock(address: str) -> None:
+    """Ask whether anybody listens at HOST:PORT: Ray would try for a minute, and then end the process.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
 def _choose_gpus(config: EngineConfig, run: RunConfig) -> float:
