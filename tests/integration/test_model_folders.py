@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pickle
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from harness.errors import SourceError
+from harness.sources.fetch import is_wanted
 from tests.support.tiny_model import build_tiny_model
 
 MANY_DIGITS = "7" * 6000
@@ -387,3 +389,23 @@ def test_a_model_that_does_not_fit_into_memory_is_said(whole: Path, tmp_path: Pa
     done = subprocess.run([sys.executable, "-c", LIMITED, str(folder)], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"{folder}: loading the model: too little memory"), done.stdout + done.stderr
     assert done.stdout.count("\n") == 1
+
+
+def list_vocabularies() -> set[str]:
+    """Return the names of all files that a tokenizer of the library may be made from, as its sources say them."""
+    import transformers
+
+    found: set[str] = set()
+    for path in sorted(Path(next(iter(transformers.__path__))).glob("models/*/tokenization_*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
+            if names == ["VOCAB_FILES_NAMES"] and isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+                values = (value.value for value in node.value.values if isinstance(value, ast.Constant))
+                found |= {value for value in values if isinstance(value, str)}
+    return found
+
+
+def test_every_file_that_a_tokenizer_is_made_from_is_hashed() -> None:
+    names = list_vocabularies()
+    assert {"vocab.txt", "merges.txt", "tokenizer.json", "spiece.model", "bpe.codes", "source.spm"} <= names
+    assert [name for name in sorted(names) if not is_wanted(f"0_Transformer/{name}", "model")] == []

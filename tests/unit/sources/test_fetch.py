@@ -170,6 +170,20 @@ def test_what_a_model_needs_is_taken(name: str) -> None:
     assert is_wanted(name, "model")
 
 
+def test_a_template_that_changes_what_a_tokenizer_makes_of_texts_is_held_against_the_lock(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    (folder / "additional_chat_templates").mkdir(parents=True)
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    source, name = FolderSource(kind="folder", path="model"), SourceName.of("model", "tiny")
+    locked = LockedSource(files=hash_files(folder, "model"), complete=True)
+    for template in ("chat_template.jinja", "additional_chat_templates/other.jinja"):
+        (folder / template).write_text("{{ messages }}", encoding="utf-8")
+        with pytest.raises(SourceError, match=f"{template}: is not in the lock"):
+            Fetcher(tmp_path, tmp_path / "cache").fetch(name, source, locked)
+        (folder / template).unlink()
+    Fetcher(tmp_path, tmp_path / "cache").fetch(name, source, locked)
+
+
 def test_a_new_lock_has_every_file_of_every_source(data: Path, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
