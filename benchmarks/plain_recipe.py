@@ -2,7 +2,8 @@
 
     python benchmarks/plain_recipe.py MODEL_FOLDER DATA_FOLDER --seed 0 [--pairs 128] [--passages 400]
 
-It loads, evaluates with InformationRetrievalEvaluator, trains with SentenceTransformerTrainer and evaluates again:
+It loads, evaluates with InformationRetrievalEvaluator, once more with prompts before queries and passages, trains with
+SentenceTransformerTrainer and evaluates again:
 padded batches, the library's defaults, fp32 on a CPU and fp16 on a GPU. ``--pairs`` and ``--passages`` cut it down for
 a measurement.
 Prints one JSON object: seconds per part, values, peak memory in bytes.
@@ -26,6 +27,9 @@ from sentence_transformers.sentence_transformer.evaluation import InformationRet
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 from transformers import TrainerCallback
+
+# E5's, which most models with prompts resemble: https://huggingface.co/intfloat/e5-base-v2
+QUERY_PROMPT, PASSAGE_PROMPT = "query: ", "passage: "
 
 
 class StepSeconds(TrainerCallback):
@@ -59,14 +63,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started = time.perf_counter()
     before = evaluator(model)
     evaluate_seconds = time.perf_counter() - started
+    prompted = make_evaluator(train, test, options.passages, prompts=(QUERY_PROMPT, PASSAGE_PROMPT))
+    started = time.perf_counter()
+    with_prompts = prompted(model)
+    prompted_seconds = time.perf_counter() - started
     step_seconds = train_plainly(model, train[: options.pairs], seed=options.seed)
     after = evaluator(model)
     print(
         json.dumps(
             {
                 "evaluate_seconds": evaluate_seconds,
+                "evaluate_prompted_seconds": prompted_seconds,
                 "step_seconds": step_seconds,
                 "values_before": {name.removeprefix("cosine_"): value for name, value in before.items()},
+                "values_prompted": {name.removeprefix("cosine_"): value for name, value in with_prompts.items()},
                 "values_after": {name.removeprefix("cosine_"): value for name, value in after.items()},
                 "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             }
@@ -79,11 +89,19 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def make_evaluator(
-    train: Sequence[dict[str, str]], test: Sequence[dict[str, str]], passages: int | None
+    train: Sequence[dict[str, str]],
+    test: Sequence[dict[str, str]],
+    passages: int | None,
+    *,
+    prompts: tuple[str | None, str | None] = (None, None),
 ) -> InformationRetrievalEvaluator:
     corpus: dict[str, Any] = {row["id"]: row["positive"] for row in (*test, *train)[:passages]}
     queries: dict[str, Any] = {row["id"]: row["anchor"] for row in test if row["id"] in corpus}
-    return InformationRetrievalEvaluator(queries, corpus, {name: {name} for name in queries}, write_csv=False)
+    relevant = {name: {name} for name in queries}
+    before_query, before_passage = prompts
+    return InformationRetrievalEvaluator(
+        queries, corpus, relevant, write_csv=False, query_prompt=before_query, corpus_prompt=before_passage
+    )
 
 
 def train_plainly(model: SentenceTransformer, rows: Sequence[dict[str, str]], *, seed: int) -> list[float]:

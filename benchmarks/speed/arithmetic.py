@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 
+from benchmarks.plain_recipe import PASSAGE_PROMPT, QUERY_PROMPT
 from benchmarks.speed.harness_recipe import cut
 from harness.models.device import native_bf16
 from harness.models.loading import load_model
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = prepared.train[: options.pairs]
     training = TRAINING_PRODUCTS * count_products([row.query for row in rows] + [row.passage for row in rows])
     evaluating = count_products(sorted({*data.corpus.values(), *data.queries.values()}))
+    asked = {PASSAGE_PROMPT + text for text in data.corpus.values()}
+    prompted = count_products(sorted(asked | {QUERY_PROMPT + text for text in data.queries.values()}))
     fast = torch.bfloat16 if native_bf16("cpu") else torch.float32
     rates = {str(kind): measure_rate(hidden, inner, kind) for kind in {fast, torch.float32}}
     print(
@@ -53,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             {
                 "training_step_seconds": training / (len(rows) / BATCH) / rates[str(fast)],
                 "evaluate_seconds": evaluating / rates[str(torch.float32)],
+                "evaluate_prompted_seconds": prompted / rates[str(torch.float32)],
                 "operations_per_second": rates,
             }
         )

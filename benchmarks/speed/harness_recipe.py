@@ -12,11 +12,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
+from benchmarks.plain_recipe import PASSAGE_PROMPT, QUERY_PROMPT
 from harness.experiment.evaluation import Evaluation
 from harness.experiment.manifest import read_experiment
 from harness.experiment.recipe import Recipe
 from harness.models.device import keep_freed_memory
 from harness.models.encoder import Encoder, open_encoder
+from harness.models.encoding import Encoding
 from harness.models.training import MODEL_FOLDER, choose_precision, train_model
 from harness.pipeline.dataset import PreparedData, TestData, read_prepared
 from harness.pipeline.rows import Row, list_columns
@@ -43,6 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started = time.perf_counter()
     before = evaluate(encoder, data, experiment.evaluation)
     evaluate_seconds = time.perf_counter() - started
+    del encoder
+    asked = Encoding(query_prompt=QUERY_PROMPT, passage_prompt=PASSAGE_PROMPT)
+    encoder = open_encoder(options.model, device="cpu", encoding=asked)
+    started = time.perf_counter()
+    prompted = evaluate(encoder, data, experiment.evaluation)
+    prompted_seconds = time.perf_counter() - started
     # As in the pipeline, where another stage trains: one model in memory at a time.
     del encoder
     # Stands in for the switch: torch's own choice, and no operator to name.
@@ -62,8 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         json.dumps(
             {
                 "evaluate_seconds": evaluate_seconds,
+                "evaluate_prompted_seconds": prompted_seconds,
                 "step_seconds": step_seconds,
                 "values_before": before,
+                "values_prompted": prompted,
                 "values_after": after,
                 "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             }

@@ -38,12 +38,16 @@ def measure_steps(name: str, bench: Workbench, *, rounds: int, pairs: int, passa
                 "evaluating",
                 flush=True,
             )
-    before = [found[kind][0]["values_before"] for kind in ("plain", "harness")]
+    plain, ours = (found[kind][0] for kind in ("plain", "harness"))
     return {
         "model": name,
         "pairs": pairs,
         "passages": passages,
         "rounds": found,
         "limits": limits,
-        "largest_difference": max(abs(before[0][measure] - value) for measure, value in before[1].items()),
+        "largest_difference": max(
+            abs(plain[values][measure] - value)
+            for values in ("values_before", "values_prompted")
+            for measure, value in ours[values].items()
+        ),
     }

@@ -1,0 +1,49 @@
+"""The table of speed has a row for whatever was measured, and none for what an older measurement did not have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.speed.table import render
+
+ENVIRONMENT = {"cpu": "some CPU", "cpu_count": 2, "memory_bytes": 2**34, "packages": {"torch": "2"}, "python": "3.11"}
+PROMPTED = "seconds to evaluate with prompts"
+
+
+def make_record(*, prompted: bool) -> dict[str, Any]:
+    """Return a record of one machine and one round, in which the harness is twice as fast."""
+
+    def measure(seconds: float) -> dict[str, Any]:
+        more = {"evaluate_prompted_seconds": seconds * 1.5} if prompted else {}
+        return {"step_seconds": [9.0, seconds], "evaluate_seconds": seconds, "peak_memory_bytes": 2**30, **more}
+
+    limits = {"training_step_seconds": 1.0, "evaluate_seconds": 1.0}
+    model = {
+        "model": "a",
+        "pairs": 64,
+        "passages": 60,
+        "rounds": {"plain": [measure(4.0)], "harness": [measure(2.0)]},
+        "limits": [limits | ({"evaluate_prompted_seconds": 1.5} if prompted else {})],
+        "largest_difference": 0.0,
+    }
+    part = {"created": "2026-01-01T00:00:00", "revision": "a" * 40, "data": "folder x", "found": [model]}
+    return {"machines": {"x": {"environment": ENVIRONMENT, "parts": {"steps": part}}}}
+
+
+def list_rows(text: str) -> dict[str, list[str]]:
+    """Return the cells of the table's rows by their labels."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    return {label: cells for label, *cells in lines}
+
+
+def test_evaluating_with_prompts_is_a_row_of_its_own() -> None:
+    row = list_rows(render(make_record(prompted=True)))[PROMPTED]
+    assert row == [
+        "6.00 (6.00 to 6.00)", "3.00 (3.00 to 3.00)", "2.00 (2.00 to 2.00) times", "1.50 (1.50 to 1.50)", "50 %"
+    ]  # fmt: skip
+
+
+def test_what_was_not_measured_is_no_row() -> None:
+    rows = list_rows(render(make_record(prompted=False)))
+    assert PROMPTED not in rows
+    assert rows["seconds to evaluate"][:2] == ["4.00 (4.00 to 4.00)", "2.00 (2.00 to 2.00)"]
