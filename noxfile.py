@@ -189,7 +189,8 @@ def _install(session: nox.Session, *extras: str) -> None:
         session.log(f"no hashes for this machine or Python: versions of {CONSTRAINTS}, unchecked")
         session.install("-c", CONSTRAINTS, "-e", f".[{','.join(extras)}]" if extras else ".")
         return
-    _install_hashed(session, "dev" if extras else "run")
+    # A file holds its extra and all that the ones before it need.
+    _install_hashed(session, extras[-1] if extras else "run")
     # A GPU wants PyPI's torch; the smaller one for CPUs only some indexes have, and PyPI is none of them.
     if shutil.which("nvidia-smi") or not _has_installed(session, "cpu"):
         _install_hashed(session, "cuda")

@@ -18,6 +18,7 @@ FOLDER = Path(__file__).parents[1] / "requirements"
 FILES = {
     "run": (".", "setuptools"),
     "dev": (".[dev]", "setuptools"),
+    "ray": (".[dev,ray]", "setuptools"),
     "lint": ("ruff", "import-linter", "zizmor"),
     "docs": ("zensical",),
     "nox": ("nox",),

@@ -38,7 +38,7 @@ def test_every_pin_has_a_hash_and_the_version_of_the_constraints(path: Path) -> 
 
 
 def test_every_version_of_the_constraints_has_a_hash() -> None:
-    assert {path.stem for path in FILES} == {"cpu", "cuda", "dev", "docs", "lint", "nox", "run"}
+    assert {path.stem for path in FILES} == {"cpu", "cuda", "dev", "docs", "lint", "nox", "ray", "run"}
     assert read_constraints().keys() == {name for path in FILES for name in read_pins(path)}
 
 
