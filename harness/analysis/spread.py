@@ -125,6 +125,16 @@ def pool_spread(sides: Sequence[ArrayLike], step: float) -> Spread:
     return Spread(math.sqrt(variance), PRIOR_DEGREES + degrees, math.sqrt(within), math.sqrt(between))
 
 
+def estimate_spread(sides: Sequence[Array], measure: str) -> Spread:
+    """Estimate the spread of a measure between seeds: `pool_spread`, never less than one smallest step of it.
+
+    Raises:
+        ManifestError: the measure is unknown.
+        StatisticsError: as `pool_spread`.
+    """
+    return pool_spread(sides, step_of(measure, np.concatenate(sides)))
+
+
 def drop_p_value(drop: ArrayLike, variance: ArrayLike, degrees: int, seeds: tuple[int, int]) -> Array:
     """Return the chance of a drop at least so large from an unchanged pipeline, one-sided.
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import numpy as np
 
+from harness.analysis.comparison import ComparisonVerdict, ForgettingVerdict, judge_comparisons, judge_forgetting
 from harness.analysis.effect_ratio import EffectRatio, effect_ratio
 from harness.analysis.equivalence import (
     Agreement,
@@ -28,7 +29,7 @@ from harness.experiment.claims import BASELINE, Claims, Threshold
 from harness.experiment.manifest import Experiment, Variant
 from harness.experiment.trial import label_variant
 from harness.records.record import Record
-from harness.records.record_set import Shelf, list_seeds, list_values
+from harness.records.record_set import Shelf, list_seeds, list_values, tabulate_queries
 
 STANDING: frozenset[Agreement | Verdict] = frozenset({Agreement.SAME, Agreement.CLOSE, Verdict.REPRODUCED})
 OPEN: frozenset[Agreement | Verdict | None] = frozenset({Verdict.COMPATIBLE, Verdict.UNDECIDED, None})
@@ -167,13 +168,15 @@ class ExperimentVerdict:
     thresholds: tuple[ThresholdVerdict, ...]
     effects: tuple[EffectVerdict, ...]
     changes: tuple[ChangedCell, ...]
+    comparisons: tuple[ComparisonVerdict, ...]
+    forgetting: tuple[ForgettingVerdict, ...]
     not_comparable: str | None
 
 
 def judge(
     experiment: Experiment, records: Sequence[Record], *, rounds: int = ROUNDS, seed: int = 0
 ) -> ExperimentVerdict:
-    """Judge an experiment's claims, thresholds and gains by its records.
+    """Judge an experiment's claims, thresholds, comparisons and gains by its records.
 
     One primary claim per model and variant is judged and counted: of a trained model that on the primary measure, of an
     untrained one its worst measure. All others are shown with their differences. On other queries than the published
@@ -202,6 +205,8 @@ def judge(
             )
         ),
         changes=compare_tuned(shelf, rounds=rounds, seed=seed),
+        comparisons=judge_comparisons(shelf),
+        forgetting=judge_forgetting(shelf),
         not_comparable=not_comparable,
     )
 
@@ -241,7 +246,7 @@ def _compare_claim(
     published = PublishedValue(float(printed), half_last_digit(printed), claims.seeds)
     mean = agreement = error = None
     if values:
-        table = _tabulate(records, measure)
+        table = tabulate_queries(records, measure)
         mean = float(table.mean())
         if not comparable:
             error = _standard_error(table)
@@ -301,7 +306,7 @@ def _list_cells(
             records = shelf.select(
                 model, variant, on=None if place is None else place.on, dim=None if place is None else place.dim
             )
-            table = _tabulate(records, chosen.measure)
+            table = tabulate_queries(records, chosen.measure)
             step, margin = step_of(chosen.measure, table), shelf.experiment.verdicts.margin
             outcome = classify(table, chosen.published, margin=margin, step=step)
             plan = _plan(outcome, step, records, seed) if outcome.verdict in OPEN else None
@@ -332,10 +337,6 @@ def _say_the_same(first: ClaimDifference, other: ClaimDifference) -> bool:
         return False
     factor = other.values[0] / first.values[0]
     return bool(factor) and np.allclose(other.values, np.asarray(first.values) * factor, rtol=0, atol=ROUNDING)
-
-
-def _tabulate(records: Sequence[Record], measure: str) -> Array:
-    return np.asarray([record.per_query[measure] for record in records], dtype=np.float64)
 
 
 def _plan(outcome: ClaimOutcome, step: float, records: Sequence[Record], seed: int) -> Plan:
@@ -404,10 +405,10 @@ def _judge_effects(
         if abs(gain) <= after.published.half_digit + before.published.half_digit + ROUNDING:
             continue  # no gain was published that its own rounding could not hide
         told.add(key)
-        tuned = _tabulate(shelf.select(*key), primary)
+        tuned = tabulate_queries(shelf.select(*key), primary)
         ratio = effect_ratio(
             tuned,
-            _tabulate(shelf.select(after.model, BASELINE), primary)[0],
+            tabulate_queries(shelf.select(after.model, BASELINE), primary)[0],
             published=(after.published, before.published),
             step=step_of(primary, tuned),
             same_queries=same_queries,

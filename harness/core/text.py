@@ -7,6 +7,7 @@ import re
 MINUTE = 60
 HOUR = 3600
 KIBI = 1024
+SMALL_P = 0.001
 # Addresses name private hosts, and may hold a password.
 # Whole addresses, then what urllib3 and pip write of one: host='...', url: /path, and numeric hosts.
 PATTERNS = (
@@ -69,3 +70,14 @@ def format_seconds(seconds: float) -> str:
     if whole < HOUR:
         return f"{whole // MINUTE} min {whole % MINUTE} s"
     return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
+
+
+def format_p(p_value: float) -> str:
+    """Write a p-value with three decimals, or as below the smallest that these can tell."""
+    return f"< {SMALL_P:g}" if p_value < SMALL_P else f"{p_value:.3f}"
+
+
+def relate_p(p_value: float) -> str:
+    """Write a p-value as it follows the letter p."""
+    text = format_p(p_value)
+    return text if text.startswith("<") else f"= {text}"

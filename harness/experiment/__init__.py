@@ -1,11 +1,11 @@
 """What is declared: data, models, recipes, measures, claims, and the lock that pins the sources.
 
-A new key of the manifest goes into the module of its table: ``data``, ``model``, ``recipe``, ``evaluation`` or
-``claims``; ``manifest`` is what they are together. ``measure`` knows the names of measures and ``recipe`` those of
-losses. ``trial`` spells out what is run; ``lock`` holds the hashes that sources are checked against.
+A new key of the manifest goes into the module of its table: ``data``, ``model``, ``recipe``, ``evaluation``,
+``claims`` or ``comparisons``; ``manifest`` is what they are together. ``measure`` knows the names of measures and
+``recipe`` those of losses. ``trial`` spells out what is run; ``lock`` holds the hashes that sources are checked
+against.
 
-``upgrade`` reads manifests of version 1, ``not_yet`` refuses what is declared and not acted on yet: delete a line
-there when you implement it.
+``upgrade`` reads manifests of version 1.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""What is said of the values: published claims, thresholds, comparisons of recipes, and what must not be forgotten."""
+"""What is said of the values: published claims, and thresholds."""
 
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
-from typing import Self
 
-from pydantic import field_validator, model_validator
+from pydantic import field_validator
 
 from harness.core.schema import Count, Frozen, Line, Positive, Seconds, Unit
 
@@ -60,31 +59,6 @@ class Claims(_Cell):
         return values
 
 
-class Comparison(Frozen):
-    """Two cells of the same queries, each MODEL/RECIPE, or MODEL for the untrained model."""
-
-    a: str
-    b: str
-
-    @model_validator(mode="after")
-    def _two(self) -> Self:
-        if self.a == self.b:
-            raise ValueError(f"a and b are both {self.a!r}: there is nothing to compare")
-        return self
-
-    @property
-    def cells(self) -> tuple[tuple[str, str], tuple[str, str]]:
-        """Model and variant of a and of b."""
-        return _split(self.a), _split(self.b)
-
-
-class Forgetting(Frozen):
-    """What fine-tuning must not cost on another test set: tuned minus own baseline stays above ``-max_drop``."""
-
-    on: str
-    max_drop: Unit
-
-
 class Verdicts(Frozen):
     """How far the mean of our seeds may lie from a published value and count as reproduced.
 
@@ -103,8 +77,3 @@ class Published(Frozen):
     not_comparable: Line | None = None
     hardware: Line | None = None
     training_seconds: Seconds | None = None
-
-
-def _split(cell: str) -> tuple[str, str]:
-    model, _, recipe = cell.partition("/")
-    return model, recipe or BASELINE

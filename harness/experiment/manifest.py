@@ -15,7 +15,8 @@ from pydantic import Field, field_validator, model_validator
 
 from harness.core.schema import Frozen, Line, Positive, Prose, canonical_json, decode, read_text
 from harness.errors import ManifestError
-from harness.experiment.claims import BASELINE, Claims, Comparison, Forgetting, Published, Threshold, Verdicts
+from harness.experiment.claims import BASELINE, Claims, Published, Threshold, Verdicts
+from harness.experiment.comparisons import Comparison, Forgetting
 from harness.experiment.data import Data, PartName, check_name, refuse_repeats
 from harness.experiment.evaluation import Evaluation, TestSet
 from harness.experiment.model import Model
@@ -112,8 +113,10 @@ class Experiment(Frozen):
         for comparison in self.comparisons:
             for name, variant in comparison.cells:
                 self._check_variant(name, variant)
+        refuse_repeats([" and ".join(sorted(map("/".join, item.cells))) for item in self.comparisons], "comparison")
         for forgetting in self.forgetting:
             self._check_on(forgetting.on)
+        refuse_repeats([forgetting.on for forgetting in self.forgetting], "test set of forgetting")
         if self.claims and self.published is None:
             raise ValueError("claims need a [published] table that says where they come from")
         return self

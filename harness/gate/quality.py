@@ -7,15 +7,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
-import numpy as np
-
 from harness.analysis.paired_queries import holm
 from harness.analysis.seeds import ROUNDING, Summary, summarize
-from harness.analysis.spread import Array, Spread, drop_p_value, pool_spread, step_of
+from harness.analysis.spread import Spread, drop_p_value, estimate_spread, step_of
 from harness.experiment.claims import BASELINE
 from harness.experiment.manifest import Variant
 from harness.gate.policy import Quality
 from harness.records.record import Record
+from harness.records.record_set import tabulate_queries
 
 UNTRAINED_STEPS = 2  # what an untrained model's value may fall by: that of `judge_agreement` for "close"
 
@@ -168,8 +167,7 @@ def _make_cell(group: Group, measure: str, against: Against, *, deciding: bool, 
     change = candidate.mean - reference.mean
     spread = p_value = None
     if group.variant != BASELINE:
-        tables = [_tabulate(records, measure) for records in (old, new)]
-        spread = pool_spread(tables, step_of(measure, np.concatenate(tables)))
+        spread = estimate_spread([tabulate_queries(records, measure) for records in (old, new)], measure)
         p_value = float(drop_p_value(-change, spread.sd**2, spread.degrees, (len(old), len(new))))
     return QualityCell(
         group=group.id,
@@ -195,7 +193,7 @@ def _make_cell(group: Group, measure: str, against: Against, *, deciding: bool, 
 def _allow_untrained(old: Sequence[Record], new: Sequence[Record], measure: str, change: float) -> Status:
     if change == 0:
         return Status.SAME
-    step = step_of(measure, _tabulate((*old, *new), measure))
+    step = step_of(measure, tabulate_queries((*old, *new), measure))
     if abs(change) <= UNTRAINED_STEPS * step + ROUNDING:
         return Status.SAME
     return Status.BETTER if change > 0 else Status.WORSE
@@ -259,10 +257,6 @@ def _adjust(p_values: Sequence[float | None]) -> list[float | None]:
     """Correct the p-values that are there, over all of them."""
     corrected = iter(holm([p_value for p_value in p_values if p_value is not None]).tolist())
     return [None if p_value is None else next(corrected) for p_value in p_values]
-
-
-def _tabulate(records: Sequence[Record], measure: str) -> Array:
-    return np.asarray([record.per_query[measure] for record in records], dtype=np.float64)
 
 
 def _seeds(records: Sequence[Record]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from harness.analysis.seeds import Summary
-from harness.core.text import format_seconds
+from harness.core.text import format_p, format_seconds
 from harness.gate.compare import GateOutcome, GateReport
 from harness.gate.costs import CostCell
 from harness.gate.policy import Limit, Policy
@@ -21,7 +21,6 @@ MOST_FINDINGS = 25
 FINDING_CHARACTERS = 250
 MOST_PROBLEMS = 1000
 GIBIBYTE = 2**30
-SMALL_P = 0.001
 MOST_QUERIES = 10
 TITLES = {
     GateOutcome.PASS: "Gate passed: no worse than the reference",
@@ -249,16 +248,12 @@ def _select(records: Sequence[Record], cell: QualityCell) -> list[Record]:
 def _show(cell: QualityCell) -> tuple[str, str, str, str, str]:
     """Return the cells that tables have in common: both sides, change, p-value and status."""
     p_value = cell.p_value if cell.adjusted_p_value is None else cell.adjusted_p_value
-    shown = "" if p_value is None else _format_p(p_value)
+    shown = "" if p_value is None else format_p(p_value)
     return _spread(cell.reference), _spread(cell.candidate), f"{cell.change:+.4f}", shown, str(cell.status)
 
 
 def _spread(summary: Summary) -> str:
     return f"{summary.mean:.4f}" if summary.sd is None else f"{summary.mean:.4f} ± {summary.sd:.4f}"
-
-
-def _format_p(p_value: float) -> str:
-    return f"< {SMALL_P:g}" if p_value < SMALL_P else f"{p_value:.3f}"
 
 
 def _format_cost(cost: str, value: float) -> str:

@@ -15,7 +15,6 @@ from harness.experiment.data_facts import list_differences
 from harness.experiment.lock import Lock, SourceName, list_sources, name_source
 from harness.experiment.manifest import Experiment
 from harness.experiment.model import Model
-from harness.experiment.not_yet import refuse_not_yet
 from harness.experiment.trial import Trial, list_trials
 from harness.models.device import describe_arithmetic, keep_freed_memory, name_device, pick_device
 from harness.models.encoding import Encoding
@@ -70,7 +69,6 @@ def open_context(selected: Selected, config: RunConfig) -> RunContext:
     keep_freed_memory()
     experiment = selected.experiment
     chosen = pick_device(config.device)
-    refuse_not_yet(experiment)
     for recipe in experiment.recipes.values():
         choose_precision(recipe, chosen, config.precision)
     if config.trackers:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.errors import RecordError
 from harness.experiment.claims import BASELINE
 from harness.experiment.manifest import Experiment, Variant
@@ -87,6 +90,16 @@ def list_values(records: Sequence[Record], measure: str) -> tuple[float, ...]:
         if measure not in record.values:
             raise RecordError(f"{record.trial.id}: the record has no {measure!r}")
     return tuple(record.values[measure] for record in records)
+
+
+def tabulate_queries(records: Sequence[Record], measure: str) -> NDArray[np.float64]:
+    """Return each record's values per query, shape (records, queries).
+
+    Raises:
+        RecordError: a record lacks the measure.
+    """
+    list_values(records, measure)
+    return np.asarray([record.per_query[measure] for record in records], dtype=np.float64)
 
 
 def list_seeds(records: Sequence[Record]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What a reader may conclude, one sentence per model, before any table."""
+"""What a reader may conclude, one sentence per model or comparison, before any table."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from harness.analysis.equivalence import Agreement, Verdict
 from harness.analysis.paired_queries import ChangedCell
 from harness.analysis.verdict import CellVerdict, ExperimentVerdict
+from harness.core.text import relate_p
 from harness.experiment.claims import BASELINE
+from harness.report.comparison_words import word_difference
 from harness.report.findings import cut_source, shorten
 
-SMALL_P = 0.001
 AGREEMENTS = {
     Agreement.SAME: "gives the published values before fine-tuning",
     Agreement.CLOSE: "comes close to the published values before fine-tuning",
@@ -19,7 +20,7 @@ AGREEMENTS = {
 
 
 def list_conclusions(judged: ExperimentVerdict) -> tuple[str, ...]:
-    """Say what may be concluded of each model: of its claims, or, where nothing was claimed, of its fine-tuning."""
+    """Say what may be concluded of each model (its claims, or else its fine-tuning) and of each comparison."""
     return tuple(_list_sentences(judged))
 
 
@@ -38,6 +39,9 @@ def _list_sentences(judged: ExperimentVerdict) -> Iterator[str]:
                 for change in judged.changes
                 if (change.pair.model, change.measure) == (model.name, primary)
             )
+    for verdict in judged.comparisons:
+        if verdict.deciding.contrast is not None:
+            yield f"{word_difference(verdict.deciding)}."
 
 
 def conclude(cell: CellVerdict) -> str:
@@ -89,16 +93,6 @@ def describe_change(cell: ChangedCell) -> str:
     """Say what fine-tuning changed, query by query."""
     return (
         f"{cell.pair.label}: fine-tuning changes {cell.measure} by {cell.difference:+.4f} per query (95 % interval "
-        f"{cell.interval.low:+.4f} to {cell.interval.high:+.4f}, p {_relate(cell.p_holm)} after Holm): "
+        f"{cell.interval.low:+.4f} to {cell.interval.high:+.4f}, p {relate_p(cell.p_holm)} after Holm): "
         f"{cell.counts.wins} queries won, {cell.counts.ties} tied, {cell.counts.losses} lost."
     )
-
-
-def format_p(p_value: float) -> str:
-    """Write a p-value with three decimals, or as below the smallest that these can tell."""
-    return f"< {SMALL_P:g}" if p_value < SMALL_P else f"{p_value:.3f}"
-
-
-def _relate(p_value: float) -> str:
-    text = format_p(p_value)
-    return text if text.startswith("<") else f"= {text}"

@@ -202,6 +202,25 @@ class DifferenceChart:
 
 
 @dataclass(frozen=True, slots=True)
+class ContrastRow:
+    """One cell minus another; ``bound`` is what its interval must lie above, if anything."""
+
+    label: str
+    difference: float
+    low: float | None
+    high: float | None
+    bound: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastChart:
+    """Differences of cells in a measure, with their intervals."""
+
+    measure: str
+    rows: tuple[ContrastRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Curve:
     """Training loss per step of one seed."""
 
@@ -263,4 +282,4 @@ class StageChart:
     rows: tuple[StageRow, ...]
 
 
-Chart: TypeAlias = ValueChart | DifferenceChart | LossChart | ChangeChart | HistoryChart | StageChart
+Chart: TypeAlias = ValueChart | DifferenceChart | ContrastChart | LossChart | ChangeChart | HistoryChart | StageChart

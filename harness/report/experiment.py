@@ -15,6 +15,7 @@ from harness.records.history import Snapshot
 from harness.records.record import Record
 from harness.records.record_set import Shelf
 from harness.report.agreement_tables import list_agreements
+from harness.report.comparison_tables import list_comparisons, list_forgetting
 from harness.report.conclusions import list_conclusions
 from harness.report.document import Case, Finding, Report, Section, order_findings
 from harness.report.figures import draw_changes, draw_history, draw_losses, draw_stages, draw_values
@@ -67,7 +68,7 @@ def build_report(
     judged = judge(experiment, records, rounds=rounds)
     found = Assessment(shelf, judged, repeats)
     disputes = find_disputes(experiment, repeats)
-    sections = [summarise_values(found), list_thresholds(found)]
+    sections = [summarise_values(found), list_thresholds(found), list_comparisons(judged), list_forgetting(judged)]
     for pair in list_pairs(experiment):
         section = list_values(found, pair)
         sections.append(Section(section.heading, (*section.blocks, *draw_values(found, pair))))

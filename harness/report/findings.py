@@ -9,6 +9,7 @@ from harness.analysis.redundant_measures import Dispute
 from harness.analysis.verdict import CellVerdict, ExperimentVerdict, Plan, ThresholdVerdict
 from harness.core.text import format_seconds
 from harness.experiment.claims import Threshold
+from harness.report.comparison_words import review_comparison, review_forgetting
 from harness.report.document import Finding, Level, order_findings
 
 SHOWN_DECIMALS = 4
@@ -20,9 +21,10 @@ def list_findings(
 ) -> tuple[Finding, ...]:
     """List what verdicts ask a reader to look at, errors first, claims of one cell and verdict together.
 
-    An error fails the run: a trial without record, a threshold not met, a primary claim found different, differing or
-    not reproduced. A warning does not: one that is compatible, undecided or exceeded, and a threshold that one seed
-    cannot decide. Other queries than the published ones are never more than a notice.
+    An error fails the run: a trial without record, a threshold not met, a comparison that does not show what the
+    manifest asks of it, more forgotten than it allows, a primary claim found different, differing or not reproduced. A
+    warning does not: one that is compatible, undecided or exceeded, and a threshold or bound that one seed cannot
+    decide. Other queries than the published ones are never more than a notice.
 
     Args:
         judged: the verdicts.
@@ -31,6 +33,8 @@ def list_findings(
     """
     found = [*_list_missing(judged)]
     found += [finding for verdict in judged.thresholds if (finding := review_threshold(verdict)) is not None]
+    found += [finding for verdict in judged.comparisons for finding in review_comparison(verdict)]
+    found += [finding for verdict in judged.forgetting for finding in review_forgetting(verdict)]
     found += _join([finding for cell in judged.cells if (finding := review_cell(cell))], most)
     if judged.not_comparable:
         text = f"{judged.not_comparable}: published values are shown beside ours, none is judged"
@@ -138,5 +142,8 @@ def _list_missing(judged: ExperimentVerdict) -> Iterator[Finding]:
         for verdict in judged.thresholds
         for trial in verdict.missing
     }
+    compared = [(one.deciding, one.missing) for one in judged.comparisons]
+    compared += [(one.cells, one.missing) for one in judged.forgetting]
+    missing |= {(name_cell(*cells.a), trial) for cells, trials in compared for trial in trials}
     for cell, trial in sorted(missing):
         yield Finding("error", "missing record", f"there is no record of {trial}", cell)

@@ -10,6 +10,7 @@ from harness.core.text import clip, format_seconds
 from harness.report.document import (
     ChangeChart,
     Chart,
+    ContrastChart,
     DifferenceChart,
     HistoryChart,
     LossChart,
@@ -109,7 +110,7 @@ def _measure_height(chart: Chart) -> float:
             return 1.1 + 0.28 * len(chart.rows)
         case DifferenceChart():
             return 1.2 + 0.2 * len(chart.rows)
-        case StageChart():
+        case StageChart() | ContrastChart():
             return 0.9 + 0.34 * len(chart.rows)
         case LossChart() | ChangeChart() | HistoryChart():
             return 2.9
@@ -123,6 +124,8 @@ def _draw(axes: Axes, chart: Chart) -> None:
             _draw_values(axes, chart)
         case DifferenceChart():
             _draw_differences(axes, chart)
+        case ContrastChart():
+            _draw_contrasts(axes, chart)
         case LossChart():
             _draw_losses(axes, chart)
         case ChangeChart():
@@ -188,6 +191,27 @@ def _draw_differences(axes: Axes, chart: DifferenceChart) -> None:
     axes.grid(visible=True, axis="x")
     axes.set_xlabel(f"ours minus published (band: ±{chart.margin:g})")
     _add_legend(axes, columns=2)
+
+
+def _draw_contrasts(axes: Axes, chart: ContrastChart) -> None:
+    axes.axvline(0, color=FAINT, linewidth=0.8, zorder=1)
+    for place, row in enumerate(chart.rows):
+        if row.low is not None and row.high is not None:
+            axes.plot([row.low, row.high], [place + 0.2] * 2, color=OURS, linewidth=1.4, zorder=2)
+        if row.bound is not None:
+            axes.plot([row.bound] * 2, [place, place + 0.4], color=BAD, linewidth=1, linestyle="--", zorder=2)
+        _mark(axes, row.difference, place + 0.2, OURS, filled=row.low is not None)
+        # Above its interval, as names of stages: two cells' names leave a phone no room beside it.
+        axes.text(0.01, place - 0.1, _plain(row.label), va="bottom", transform=axes.get_yaxis_transform())
+    ends = [end for row in chart.rows for end in (*_list_ends(row), row.bound) if end is not None]
+    reach = max([1e-3, *map(abs, ends)]) * 1.08
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(len(chart.rows) - 0.45, -0.6)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.grid(visible=True, axis="x")
+    axes.set_axisbelow(True)
+    axes.set_xlabel(f"difference in {_plain(chart.measure)}, 95 % intervals")
 
 
 def _draw_losses(axes: Axes, chart: LossChart) -> None:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from harness.analysis.redundant_measures import Repeat
 from harness.analysis.seeds import Interval
 from harness.analysis.verdict import CellVerdict, ClaimDifference, ExperimentVerdict
+from harness.core.text import format_p
 from harness.experiment.claims import BASELINE
 from harness.experiment.manifest import Variant
 from harness.experiment.trial import Pair, label_variant, list_pairs
 from harness.records.record import Record
 from harness.records.record_set import Shelf
-from harness.report.conclusions import describe_change, format_p
+from harness.report.conclusions import describe_change
 from harness.report.document import Paragraph, Section, Table
 from harness.report.findings import SHOWN_DECIMALS, cut_source, describe_plan, name_place, shorten
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.experiment.manifest import Experiment, Variant
+from harness.experiment.manifest import Experiment, Variant, read_experiment
 from harness.records.record import write_record
 from tests.support import pytest_child
 from tests.support.evidence import make_results
 from tests.support.pytest_child import Ended
-from tests.support.records import make_record, read_manifest, spread
+from tests.support.records import MANIFESTS, make_record, read_manifest, spread
 
 NOTEBOOK = "notebook, July 2024, unrounded output"
 
@@ -50,6 +50,19 @@ def test_values_as_published_pass_though_the_publication_contradicts_itself(tmp_
     assert result.code == 0, result.said
     assert "NOTICE contradiction: all-mpnet-base-v2/baseline" in result.said
     assert "3 passed" in result.said
+
+
+def test_a_comparison_that_does_not_show_what_is_asked_of_it_ends_with_1(tmp_path: Path) -> None:
+    manifest = tmp_path / "bioasq.toml"
+    source = MANIFESTS / "bioasq.toml"
+    asked = '[[comparisons]]\na = "all-mpnet-base-v2/finetuned"\nb = "all-mpnet-base-v2"\nabove = {}\n'
+    manifest.with_suffix(".lock").write_bytes(source.with_suffix(".lock").read_bytes())
+    for above, code in (("0.01", 0), ("0.2", 1)):
+        manifest.write_text(f"{source.read_text(encoding='utf-8')}\n{asked.format(above)}", encoding="utf-8")
+        write_published(tmp_path, read_experiment(manifest))
+        result = run_claims(str(manifest), tmp_path)
+        assert result.code == code, result.said
+    assert "bound of the comparison not met: all-mpnet-base-v2/finetuned:" in result.said
 
 
 def test_values_below_the_published_ones_fail_and_are_named(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ Every simulation has a fixed seed, so a test passes always or never.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
 from benchmarks.calibration import (
     COMMON_SD,
@@ -21,6 +23,7 @@ from benchmarks.calibration import (
     simulate_planner,
     simulate_verdicts,
 )
+from harness.analysis.contrast import Contrast, Side, contrast
 from harness.analysis.equivalence import Verdict
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -93,3 +96,35 @@ def test_the_planner_delivers_what_it_promises() -> None:
     cases = simulate_planner(600, seed=SEED)
     promised, delivered = (np.mean([case[place] for case in cases]) for place in (0, 2))
     assert abs(promised - delivered) <= 0.05 + error(0.3, len(cases)) / 2, f"seed {SEED}"
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("common", [0.0, COMMON_SD])
+def test_a_recipe_is_seldom_better_than_itself(seeds: int, common: float) -> None:
+    alarms = [found.p_value for found in compare_often(seeds, 0.0, common=common, rounds=1000)]
+    assert np.mean([p_value is not None and p_value <= 0.05 for p_value in alarms]) <= 0.05 + error(0.05, 1000)
+
+
+@pytest.mark.parametrize(("common", "power"), [(0.0, 0.85), (COMMON_SD, 0.65)])
+def test_a_better_recipe_is_found(common: float, power: float) -> None:
+    found = [one.interval for one in compare_often(3, 0.01, common=common, rounds=500)]
+    assert np.mean([interval is not None and interval.low > 0 for interval in found]) >= power - error(power, 500)
+
+
+def test_scipy_tests_pairs_alike() -> None:
+    a, b = np.random.default_rng(SEED).choice([0.0, 0.25, 0.5, 1.0], (2, 300))
+    found = contrast(Side.of(a, trained=False), Side.of(b, trained=False), "mrr@10")
+    expected = ttest_rel(a, b)
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert found.interval is not None
+    assert (found.interval.low, found.interval.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+def compare_often(seeds: int, gain: float, *, common: float, rounds: int) -> Iterator[Contrast]:
+    """Compare seeds whose sd is 0.003 by the noise of single queries, and ``common`` by what they do to all."""
+    generator = np.random.default_rng(SEED)
+    queries = generator.choice([0.0, 0.25, 0.5, 1.0], 500)
+    for _ in range(rounds):
+        own = generator.normal(0, 0.003 * np.sqrt(500), (2, seeds, 500))
+        a, b = queries + own + generator.normal(0, common, (2, seeds, 1))
+        yield contrast(Side.of(a + gain, trained=True), Side.of(b, trained=True), "mrr@10")

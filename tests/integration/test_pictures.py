@@ -10,6 +10,8 @@ import pytest
 from harness.report.document import (
     ChangeChart,
     Chart,
+    ContrastChart,
+    ContrastRow,
     Curve,
     DifferenceChart,
     DifferenceRow,
@@ -39,6 +41,7 @@ def make_charts(text: str) -> list[Chart]:
         DifferenceChart(
             (DifferenceRow(text, False, -0.01, None, None), DifferenceRow(text, True, 0.002, -0.01, 0.014)), 0.01
         ),
+        ContrastChart(text, (ContrastRow(text, 0.1, 0.05, 0.15, 0.0), ContrastRow("b", -0.1, None, None, None))),
         LossChart((Curve(text, (1, 2, 3), (1.0, 0.5, 0.25)), Curve("b", tuple(range(100)), (0.5,) * 100))),
         ChangeChart(text, (0.5, 0.25, 0.0, -0.5), 2, 1, 1),
         HistoryChart(text, ((text, POINTS), ("b", POINTS[:1])), 0.78),

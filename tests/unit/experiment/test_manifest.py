@@ -151,6 +151,18 @@ def test_the_published_experiment_declares_what_was_published() -> None:
         ("thresholds.0.on", "tiny/train", "test set 'tiny/train' is not among those of evaluation.on"),
         ("thresholds.0.dim", 64, "model 'small': dim 64 is not among its truncate_dims"),
         ("comparisons", [{"a": "small/finetuned", "b": "small/finetuned"}], "there is nothing to compare"),
+        ("comparisons", [{"a": "small", "b": "small/baseline"}], "there is nothing to compare"),
+        (
+            "comparisons",
+            [{"a": "small", "b": "other"}, {"a": "other", "b": "small"}],
+            "comparison 'other/baseline and small/baseline' is listed twice",
+        ),
+        ("comparisons", [{"a": "small", "b": "other", "above": 1.5}], "comparisons[0].above: found 1.5"),
+        (
+            "forgetting",
+            [{"on": "tiny/test", "max_drop": 0.1}] * 2,
+            "test set of forgetting 'tiny/test' is listed twice",
+        ),
         ("comparisons", [{"a": "small/finetuned", "b": "small/plain"}], "model 'small' is not trained by 'plain' here"),
         (
             "forgetting",
