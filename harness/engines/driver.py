@@ -19,7 +19,6 @@ from harness.engines.job import RECORD_FILE, RESULTS_FOLDER, Files, Job, Outcome
 from harness.errors import HarnessError, RecordError
 from harness.experiment.data import FolderSource
 from harness.experiment.lock import SourceName, list_sources, name_source
-from harness.experiment.not_yet import refuse_not_yet
 from harness.experiment.trial import Trial, list_trials, narrow
 from harness.models.device import describe_arithmetic
 from harness.pipeline import stages
@@ -59,7 +58,6 @@ class Driver:
         Raises:
             HarnessError: data cannot be had, or are not those that were locked.
         """
-        refuse_not_yet(selected.experiment)
         environment = describe_machine(selected.base)
         self.experiment = selected.experiment
         self.room = room
