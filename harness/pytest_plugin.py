@@ -402,14 +402,15 @@ def _explain(error: BaseException) -> str | None:
 def _write_tables(config: pytest.Config, session: Session) -> None:
     if not session.records and not session.stored:
         return
-    from harness.report.experiment import build_report  # noqa: PLC0415 - only where trials ran
+    from harness.core.memo import open_memo  # noqa: PLC0415 - only where trials ran
+    from harness.report.experiment import build_report  # noqa: PLC0415
     from harness.report.results_folder import write_tables  # noqa: PLC0415
 
     records = session.stored or session.records
     try:
         if session.records:
             session.unjudged = {records[0].trial.experiment}  # until its tables are written
-            rendered = write_tables(_read_config(config).results)
+            rendered = write_tables(_read_config(config).results, memo=open_memo())
             session.failures += rendered.problems.values()
             session.unjudged = set(rendered.problems)
         session.report = build_report(records)

@@ -24,6 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Before NumPy is loaded. Tiny models and tables gain nothing from threads, which keep a core busy with waiting for
     # each other, and workers share the cores already.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Tests change code and files beneath each other: nothing of one may be known to another.
+    os.environ["HARNESS_CACHE"] = ""
 
 
 def pytest_collection_finish() -> None:

@@ -76,7 +76,12 @@ def add_evidence_commands(
 
 def _verify(options: argparse.Namespace) -> int:
     # Before the imports, since what follows takes seconds; not on stdout, which is for what was found.
-    print(f"{options.target}: computing every value, interval and table again", file=sys.stderr, flush=True)
+    print(
+        f"{options.target}: computing every value, interval and table again",
+        file=sys.stderr,
+        flush=True,
+    )
+    from harness.core.memo import open_memo  # noqa: PLC0415 - see add_evidence_commands
     from harness.core.text import clip, printable  # noqa: PLC0415
     from harness.evidence.baselines import Rerun  # noqa: PLC0415
     from harness.evidence.verify import verify_bundle, verify_results  # noqa: PLC0415 - see add_evidence_commands
@@ -86,9 +91,10 @@ def _verify(options: argparse.Namespace) -> int:
     sources = (options.store or STORE) / SOURCES
     rerun = Rerun(options.device, sources, options.data_dir) if options.rerun else None
 
+    memo = open_memo()
     if options.target.is_dir():
         experiments = options.experiments if options.experiments.is_dir() else None
-        done = verify_results(options.target, experiments=experiments, rerun=rerun, store=store)
+        done = verify_results(options.target, experiments=experiments, rerun=rerun, store=store, memo=memo)
     else:
         done = verify_bundle(options.target, rerun=rerun, store=store)
     for problem in done.problems:
@@ -99,6 +105,7 @@ def _verify(options: argparse.Namespace) -> int:
     print(
         f"{options.target}: {done.records} records, {done.values} values per query and {done.files} files checked, "
         + (f"{len(done.problems)} do not match" if done.problems else "all match")
+        + (f"; {memo.found['record']} records as this machine computed them before" if memo.found["record"] else "")
     )
     return DIFFERS if done.problems else PASSED
 

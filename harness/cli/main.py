@@ -139,13 +139,16 @@ def make_parser() -> argparse.ArgumentParser:
 def _report(options: argparse.Namespace) -> int:
     # Before the imports, since what follows takes seconds; not on stdout, which is for what was found.
     print(f"{options.results}: making every table, page and picture from the records", file=sys.stderr, flush=True)
+    from harness.core.memo import NOTHING, open_memo  # noqa: PLC0415 - see make_parser
     from harness.report.results_folder import compare_tables, write_junit, write_tables  # noqa: PLC0415 - see make_parser
 
+    # JUnit is made of the reports themselves, which no memo keeps.
+    memo = open_memo() if options.junit is None else NOTHING
     if options.check:
-        found = compare_tables(options.results)
+        found = compare_tables(options.results, memo=memo)
         lines, problems, code = list(found.differing), found.problems, DIFFERS if found.differing else PASSED
     else:
-        rendered = write_tables(options.results)
+        rendered = write_tables(options.results, memo=memo)
         written = [options.results / name for name in rendered.contents]
         if options.junit is not None:
             written += write_junit(rendered.reports, options.junit)

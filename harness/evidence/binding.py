@@ -113,9 +113,8 @@ def find_copies(records: Sequence[Record], known: Evidence) -> Iterator[str]:
         for view in record.views:
             if view.embeddings_sha256 is not None:
                 marks.append(("embeddings", view.embeddings_sha256))
-            standing = known.get_standing(view.run, view.qrels)
-            if standing is not None:
-                marks.append(("run", standing.mark))
+            if view.run.path in known.marks:
+                marks.append(("run", known.marks[view.run.path]))
         for what, mark in marks:
             first = seen.setdefault((what, mark), record)
             if first.trial.seed != record.trial.seed:

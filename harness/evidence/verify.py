@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.analysis.paired_queries import ROUNDS
+from harness.core.memo import NOTHING, Memo
 from harness.errors import HarnessError, RecordError, SourceError
 from harness.evidence.attested import list_attested, list_untried
 from harness.evidence.baselines import Rerun, rerun_baselines
@@ -22,7 +23,7 @@ from harness.evidence.binding import (
 )
 from harness.evidence.bundle import EXPERIMENTS, RESULTS, check_environments, unpack_bundle
 from harness.evidence.kept import check_kept
-from harness.evidence.recompute import check_means, check_record
+from harness.evidence.recompute import check_means, check_record_once
 from harness.experiment.lock import Lock, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
 from harness.pipeline.store import Store
@@ -52,6 +53,7 @@ def verify_results(
     rounds: int = ROUNDS,
     rerun: Rerun | None = None,
     store: Store | None = None,
+    memo: Memo = NOTHING,
 ) -> Verification:
     """Check a results folder: its records, as `verify_records` does, and all generated files.
 
@@ -64,14 +66,15 @@ def verify_results(
         rounds: sign patterns of the randomization test that the tables were made with.
         rerun: how untrained trials are run again; None does not.
         store: whose outputs are held against the records; None holds none.
+        memo: of what was found whole on this machine before.
 
     Raises:
         HarnessError: an untrained trial cannot be run again here.
         SourceError: there is no such folder, or no record in it.
     """
     known = Evidence(results)
-    done = verify_records(results, experiments=experiments, evidence=known, rerun=rerun, store=store)
-    found = compare_tables(results, rounds=rounds, evidence=known)
+    done = verify_records(results, experiments=experiments, evidence=known, rerun=rerun, store=store, memo=memo)
+    found = compare_tables(results, rounds=rounds, evidence=known, memo=memo)
     # A broken record was named already.
     unmade = [
         f"{results}: the tables cannot be made again: {problem}"
@@ -104,6 +107,7 @@ def verify_records(
     evidence: Evidence | None = None,
     rerun: Rerun | None = None,
     store: Store | None = None,
+    memo: Memo = NOTHING,
 ) -> Verification:
     """Check records against runs and qrels, against one another, and against manifests, locks and git where at hand.
 
@@ -117,6 +121,7 @@ def verify_records(
         evidence: what was read of the folder already; None reads it anew.
         rerun: how untrained trials are run again; None does not.
         store: whose outputs are held against the records; None holds none.
+        memo: of what was found whole on this machine before.
 
     Raises:
         HarnessError: an untrained trial cannot be run again here.
@@ -139,7 +144,7 @@ def verify_records(
     records = [record for found in by_experiment.values() for record in found]
     known = evidence or Evidence(results)
     for record in records:
-        problems += check_record(record, known)
+        problems += check_record_once(record, known, memo)
     problems += _find_unnamed(records, results)
     problems += _check_references(results)
     manifests = _read_manifests(sorted(by_experiment), experiments, problems)

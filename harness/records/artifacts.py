@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from harness.core.files import hash_file
 from harness.core.schema import Frozen, canonical_json, decode_json
 from harness.errors import RecordError
@@ -28,19 +30,19 @@ class Standing:
     """What a report shows of a run, which is all of it that is kept: runs are too large to keep many.
 
     ``ranks`` is, per query of the run, the rank of its best relevant passage (0: not in the run), ``first`` the
-    passages ranked first, ``depth`` the length of the longest list, ``mark`` tells different lists and scores apart.
+    passages ranked first, ``depth`` the length of the longest list.
     """
 
     ranks: dict[str, int]
     first: dict[str, tuple[str, ...]]
     depth: int
-    mark: int
 
 
 class Evidence:
     """The files below a results folder by what records say of them.
 
     Digests, qrels, texts and standings are kept: one object is one look at the folder, which must not change meanwhile.
+    ``marks`` tell, by a run's path, different lists and scores apart, of those that were read.
     """
 
     def __init__(self, results: Path) -> None:
@@ -49,6 +51,7 @@ class Evidence:
         self._qrels: dict[str, Qrels] = {}
         self._texts: dict[str, Texts] = {}
         self._standings: dict[tuple[str, str], Standing] = {}
+        self.marks: dict[str, str] = {}
 
     @property
     def files(self) -> int:
@@ -118,6 +121,7 @@ class Evidence:
         """
         found = read_run(self._locate(run), max_bytes=FILE_LIMIT_BYTES)
         self._standings[run.path, qrels.path] = _stand(found, self.read_qrels(qrels))
+        self.marks[run.path] = _mark(found)
         return found
 
     def find_standing(self, run: Artifact, qrels: Artifact) -> Standing:
@@ -130,10 +134,6 @@ class Evidence:
         if (run.path, qrels.path) not in self._standings:
             self.read_run(run, qrels)
         return self._standings[run.path, qrels.path]
-
-    def get_standing(self, run: Artifact, qrels: Artifact) -> Standing | None:
-        """Return a run's standing if the run was read, and None where it was not or could not be."""
-        return self._standings.get((run.path, qrels.path))
 
     def _locate(self, artifact: Artifact) -> Path:
         path = self.results / artifact.path
@@ -151,7 +151,16 @@ def _stand(run: Run, qrels: Qrels) -> Standing:
         relevant = {passage for passage, relevance in qrels.get(query, {}).items() if relevance > 0}
         ranks[query] = next((rank for rank, passage in enumerate(passages, start=1) if passage in relevant), 0)
         first[query] = passages[:KEPT_FIRST]
-    return Standing(ranks, first, max(map(len, run.passage_ids)), hash((run.query_ids, run.passage_ids, run.scores)))
+    return Standing(ranks, first, max(map(len, run.passage_ids)))
+
+
+def _mark(run: Run) -> str:
+    found = hashlib.sha256()
+    for query, passages, scores in zip(run.query_ids, run.passage_ids, run.scores, strict=True):
+        # An id holds no white space.
+        found.update(f"{query} {' '.join(passages)}\n".encode())
+        found.update(np.asarray(scores).tobytes())
+    return found.hexdigest()
 
 
 class Texts(Frozen):

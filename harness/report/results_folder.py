@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -11,19 +11,19 @@ from tabulate import tabulate
 
 from harness.analysis.paired_queries import ROUNDS
 from harness.core.files import SUMS_FILE, render_sums, write_atomically
+from harness.core.memo import NOTHING, Memo
 from harness.errors import RecordError
 from harness.experiment.claims import BASELINE
 from harness.experiment.trial import label_variant, list_pairs
 from harness.records.artifacts import Evidence
 from harness.records.history import read_history
 from harness.records.record import Record, read_records
-from harness.report.document import Picture, Report
+from harness.report.document import Report
 from harness.report.experiment import build_report
 from harness.report.failure import build_failure_report
 from harness.report.html import render_html
 from harness.report.junit import render_junit
 from harness.report.markdown import escape, name_picture, render_markdown
-from harness.report.picture_cache import PictureCache
 from harness.report.svg import draw_picture
 
 INDEX_FILE = "README.md"
@@ -34,11 +34,12 @@ SHOWN_DIFFERENCE, SHOWN_BEFORE = 120, 40
 
 
 @dataclass(frozen=True)
-class ReportedExperiment:
-    """One experiment's records and the report on them."""
+class RenderedExperiment:
+    """What is generated for one experiment: files by path, its row of the index, and its report where it was built."""
 
-    records: tuple[Record, ...]
-    report: Report
+    contents: dict[str, str]
+    row: tuple[str, ...]
+    report: Report | None
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Rendered:
     """Everything generated for a results folder.
 
     Attributes:
-        reports: by experiment; where it could not be judged, the report says so.
+        reports: by experiment; where it could not be judged, the report says so. One that a memo knew has none.
         contents: by path below the folder.
         problems: by experiment, why it could not be judged. Every experiment's problems are its own.
     """
@@ -64,7 +65,7 @@ class TableComparison:
     problems: dict[str, str]
 
 
-def write_tables(results: Path, *, rounds: int = ROUNDS) -> Rendered:
+def write_tables(results: Path, *, rounds: int = ROUNDS, memo: Memo = NOTHING) -> Rendered:
     """Write table, page and pictures for every experiment that has records, and the index.
 
     Pictures that no report has any more are deleted. An experiment whose records or evidence are broken keeps no other
@@ -74,6 +75,7 @@ def write_tables(results: Path, *, rounds: int = ROUNDS) -> Rendered:
         results: the folder that has ``records/EXPERIMENT/*.json``, and ``reference/EXPERIMENT/history.json`` where
             records were accepted.
         rounds: sign patterns of the randomization test.
+        memo: of what was rendered on this machine before.
 
     Returns:
         What was written.
@@ -81,23 +83,23 @@ def write_tables(results: Path, *, rounds: int = ROUNDS) -> Rendered:
     Raises:
         RecordError: the disk refuses.
     """
-    cache = PictureCache(results / PICTURES)
-    rendered = render_results(results, rounds=rounds, draw=cache.draw)
+    rendered = render_results(results, rounds=rounds, memo=memo)
     try:
         for name, content in rendered.contents.items():
             write_atomically(results / name, content.encode())
         for path in _list_stale(results, rendered.contents):
             path.unlink()
-        cache.save()
     except OSError as cause:
         raise RecordError(f"{results}: cannot be written: {cause.strerror or cause}") from cause
     return rendered
 
 
-def compare_tables(results: Path, *, rounds: int = ROUNDS, evidence: Evidence | None = None) -> TableComparison:
+def compare_tables(
+    results: Path, *, rounds: int = ROUNDS, evidence: Evidence | None = None, memo: Memo = NOTHING
+) -> TableComparison:
     """Hold the files on disk against what the records say, except those of an experiment that cannot be judged."""
     differing = []
-    rendered = render_results(results, rounds=rounds, evidence=evidence)
+    rendered = render_results(results, rounds=rounds, evidence=evidence, memo=memo)
     contents = {
         name: content for name, content in rendered.contents.items() if Path(name).stem not in rendered.problems
     }
@@ -141,17 +143,8 @@ def write_junit(reports: Mapping[str, Report], folder: Path) -> list[Path]:
     return written
 
 
-def _draw_anew(file: str, picture: Picture) -> str:
-    del file
-    return draw_picture(picture)
-
-
 def render_results(
-    results: Path,
-    *,
-    rounds: int = ROUNDS,
-    evidence: Evidence | None = None,
-    draw: Callable[[str, Picture], str] = _draw_anew,
+    results: Path, *, rounds: int = ROUNDS, evidence: Evidence | None = None, memo: Memo = NOTHING
 ) -> Rendered:
     """Make everything that is generated for a results folder, writing nothing.
 
@@ -159,9 +152,10 @@ def render_results(
         results: see `write_tables`.
         rounds: sign patterns of the randomization test.
         evidence: what was read of the folder already; None reads it anew.
-        draw: makes the SVG of a picture, told the name of its file.
+        memo: of what was rendered on this machine before.
     """
-    entries: dict[str, ReportedExperiment] = {}
+    files: dict[str, str] = {}
+    rows: list[tuple[str, ...]] = []
     reports: dict[str, Report] = {}
     problems: dict[str, str] = {}
     evidence = evidence or Evidence(results)
@@ -171,47 +165,81 @@ def render_results(
             records = read_records(folder)
             if not records:
                 continue
-            past = read_history(results / REFERENCE / name).snapshots
-            report = build_report(records, evidence=evidence, history=past, rounds=rounds)
-            if report.name != name:
-                raise RecordError(f"{folder}: holds records of {report.name!r}")  # noqa: TRY301 - one more of its faults
-            entries[name] = ReportedExperiment(records, report)
+            rendered = _render_once(name, records, evidence, rounds, memo)
         except Exception as cause:  # noqa: BLE001 - also of what nobody foresaw: the other experiments have their tables
             report = build_failure_report(name, f"{name}: the records could not be judged", cause)
             problems[name] = report.findings[0].text
-        reports[name] = report
-    files = {}
-    for name, report in reports.items():
-        drawn = {picture.name: draw(name_picture(name, picture), picture) for picture in report.pictures}
-        files[f"{name}.md"] = render_markdown(report) + FOOTER
-        files[f"{name}.html"] = render_html(report, drawn)
-        for picture in report.pictures:
-            files[f"{PICTURES}/{name_picture(name, picture)}"] = drawn[picture.name]
-    files[INDEX_FILE] = _render_index(entries, problems)
+            row = (_link(name), "could not be judged", "", "", "", "", "")
+            rendered = RenderedExperiment(_render(name, report, memo), row, report)
+        files |= rendered.contents
+        rows.append(rendered.row)
+        if rendered.report is not None:
+            reports[name] = rendered.report
+    files[INDEX_FILE] = _render_index(rows)
     files[SUMS_FILE] = render_sums(results)
     return Rendered(reports, files, problems)
 
 
-def _render_index(entries: Mapping[str, ReportedExperiment], problems: Mapping[str, str]) -> str:
-    rows = [(_link(name), "could not be judged", "", "", "", "", "") for name in problems]
-    for name, entry in entries.items():
-        experiment = entry.records[0].experiment
-        origins = "; ".join(sorted({source.origin for record in entry.records for source in record.sources.values()}))
-        rows.append(
-            (
-                _link(name),
-                escape(experiment.published.not_comparable or "") if experiment.published else "",
-                experiment.evaluation.primary,
-                _show_mean(entry, trained=False),
-                _show_mean(entry, trained=True),
-                escape(entry.report.verdicts),
-                escape(origins),
-            )
-        )
+def _render_once(
+    name: str, records: tuple[Record, ...], evidence: Evidence, rounds: int, memo: Memo
+) -> RenderedExperiment:
+    """Report on an experiment, unless the same records with the same files were reported on before."""
+    past = read_history(evidence.results / REFERENCE / name).snapshots
+    there = [artifact for record in records for artifact in record.artifacts if evidence.has(artifact)]
+    inputs = {
+        "name": name,
+        "records": [record.model_dump(mode="json") for record in records],
+        "files": {artifact.path: evidence.hash(artifact) for artifact in there},
+        "history": [snapshot.model_dump(mode="json") for snapshot in past],
+        "rounds": rounds,
+    }
+    found = memo.find("experiment", inputs)
+    if found is not None:
+        return RenderedExperiment(found["contents"], tuple(found["row"]), None)
+    report = build_report(records, evidence=evidence, history=past, rounds=rounds)
+    if report.name != name:
+        raise RecordError(f"{evidence.results / 'records' / name}: holds records of {report.name!r}")
+    made = RenderedExperiment(_render(name, report, memo), _make_row(name, records, report), report)
+    memo.keep("experiment", inputs, {"contents": made.contents, "row": made.row})
+    return made
+
+
+def _render(name: str, report: Report, memo: Memo) -> dict[str, str]:
+    """Render a report as all its files; drawing takes most of the time, and few charts change."""
+    drawn = {}
+    for picture in report.pictures:
+        found = memo.find("picture", {"picture": repr(picture)})
+        drawn[picture.name] = draw_picture(picture) if found is None else str(found)
+        if found is None:
+            memo.keep("picture", {"picture": repr(picture)}, drawn[picture.name])
+    pictures = {f"{PICTURES}/{name_picture(name, picture)}": drawn[picture.name] for picture in report.pictures}
+    return {
+        f"{name}.md": render_markdown(report) + FOOTER,
+        f"{name}.html": render_html(report, drawn),
+        **pictures,
+    }
+
+
+def _make_row(name: str, records: tuple[Record, ...], report: Report) -> tuple[str, ...]:
+    experiment = records[0].experiment
+    origins = "; ".join(sorted({source.origin for record in records for source in record.sources.values()}))
+    return (
+        _link(name),
+        escape(experiment.published.not_comparable or "") if experiment.published else "",
+        experiment.evaluation.primary,
+        _show_mean(records, trained=False),
+        _show_mean(records, trained=True),
+        escape(report.verdicts),
+        escape(origins),
+    )
+
+
+def _render_index(rows: Sequence[tuple[str, ...]]) -> str:
     columns = ("experiment", "mark", "measure", "before", "after", "verdicts", "sources")
     align = ("left", "left", "left", "right", "right", "left", "left")
-    rows.sort()
-    table = tabulate(rows, headers=columns, tablefmt="pipe", disable_numparse=True, colalign=align if rows else None)
+    table = tabulate(
+        sorted(rows), headers=columns, tablefmt="pipe", disable_numparse=True, colalign=align if rows else None
+    )
     return f"# Results\n\nAfter fine-tuning: mean over seeds, per model.\n\n{table}\n{FOOTER}"
 
 
@@ -219,15 +247,15 @@ def _link(name: str) -> str:
     return f"[{escape(name)}]({name}.md) ([page]({name}.html))"
 
 
-def _show_mean(entry: ReportedExperiment, *, trained: bool) -> str:
+def _show_mean(records: Sequence[Record], *, trained: bool) -> str:
     """Show the primary measure's mean over seeds, for each model and recipe that has records."""
-    primary = entry.records[0].experiment.evaluation.primary
+    primary = records[0].experiment.evaluation.primary
     values: dict[str, list[float]] = {}
-    for record in entry.records:
+    for record in records:
         if (record.trial.variant != BASELINE) == trained:
             label = label_variant(record.experiment, record.trial.model, record.trial.variant)
             values.setdefault(label, []).append(record.values[primary])
-    several = len(list_pairs(entry.records[0].experiment)) > 1
+    several = len(list_pairs(records[0].experiment)) > 1
     means = {model: f"{sum(found) / len(found):.4f}" for model, found in values.items()}
     return "; ".join(f"{escape(model)} {mean}" if several else mean for model, mean in means.items())
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from harness.core.memo import Memo
 from harness.evidence.verify import Verification, verify_records, verify_results
 from harness.records.measures import evaluate_run
 from harness.records.plan import locate_plan, note_trials
@@ -135,8 +136,10 @@ def test_a_seed_deleted_from_the_records_lists_too_is_found(evidence: Path) -> N
     assert "seed1: there is no record of this trial, which the manifest" in problems
 
 
-def test_a_seeds_file_copied_over_anothers_is_found(evidence: Path) -> None:
+def test_a_seeds_file_copied_over_anothers_is_found(evidence: Path, tmp_path: Path) -> None:
     """The copy gets the other seed's number and place, and a run that differs in its tag alone."""
+    memo = Memo(tmp_path / "memo")
+    assert verify_records(evidence / "results", experiments=evidence / "experiments", memo=memo).problems == ()
     source = find(evidence, "records/hpo/*seed=0.json")
     record = json.loads(source.read_text(encoding="utf-8"))
     record["trial"]["seed"] = 1
@@ -147,9 +150,11 @@ def test_a_seeds_file_copied_over_anothers_is_found(evidence: Path) -> None:
         "sha256": rewrite(run, lambda lines: [line.replace(" harness", " other") for line in lines]),
     }
     find(evidence, "records/hpo/*seed=1.json").write_text(json.dumps(record), encoding="utf-8")
-    problems = "\n".join(check(evidence).problems)
-    assert re.search(r"seed1: has the weights of .*seed0", problems)
-    assert re.search(r"seed1: has the run of .*seed0", problems)
+    # Also where the other seed was found whole before, and is not read again.
+    again = verify_records(evidence / "results", experiments=evidence / "experiments", memo=memo)
+    for problems in ("\n".join(check(evidence).problems), "\n".join(again.problems)):
+        assert re.search(r"seed1: has the weights of .*seed0", problems)
+        assert re.search(r"seed1: has the run of .*seed0", problems)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import subprocess
@@ -13,12 +12,14 @@ from typing import Any
 import pytest
 
 from harness.cli.main import main
+from harness.core.memo import Memo
 from harness.errors import RecordError
 from harness.gate.reference import accept, plan_acceptance
 from harness.records.record import Record
-from harness.report.document import Report, Table
+from harness.report.document import Picture, Report, Table
 from harness.report.experiment import build_report
 from harness.report.results_folder import Rendered, compare_tables, render_results, write_junit, write_tables
+from harness.report.svg import draw_picture
 from tests.support.evidence import make_results
 from tests.support.records import make_record, read_manifest
 
@@ -253,18 +254,46 @@ def test_a_recipe_edited_for_one_seed_names_the_older_records_not_the_new_one() 
             build_report(records)
 
 
-def test_a_check_draws_anew_whatever_the_note_of_drawn_pictures_says(small: Path) -> None:
-    write_tables(small, rounds=ROUNDS)
-    picture = next((small / "pictures").glob("*.svg"))
-    note = small / "pictures" / ".drawn.json"
-    old = hashlib.sha256(picture.read_bytes()).hexdigest()
-    picture.write_text(picture.read_text(encoding="utf-8").replace("0", "9", 1), encoding="utf-8")
-    new = hashlib.sha256(picture.read_bytes()).hexdigest()
-    text = note.read_text(encoding="utf-8")
-    assert old in text
-    note.write_text(text.replace(old, new), encoding="utf-8")
-    (said,) = compare_tables(small, rounds=ROUNDS).differing
-    assert said.startswith(f"{picture}:")
+def test_what_was_rendered_before_is_not_made_again_and_what_was_edited_is_named(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memo = Memo(tmp_path / "memo")
+    made = write_tables(small, rounds=ROUNDS, memo=memo)
+    assert set(made.reports) == {"hpo"}
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.report.results_folder.build_report", lambda *_, **__: pytest.fail("made again"))
+        again = write_tables(small, rounds=ROUNDS, memo=memo)
+        assert (again.contents, again.reports) == (made.contents, {})
+        picture = next((small / "pictures").glob("*.svg"))
+        picture.write_text(picture.read_text(encoding="utf-8").replace("0", "9", 1), encoding="utf-8")
+        (said,) = compare_tables(small, rounds=ROUNDS, memo=memo).differing
+        assert said.startswith(f"{picture}:")
+        # Other records, another number of rounds and another run beside them are another report.
+        with pytest.raises(BaseException, match="made again"):
+            write_tables(small, rounds=ROUNDS + 1, memo=memo)
+        next((small / "records" / "hpo").glob("*seed=1.json")).unlink()
+        with pytest.raises(BaseException, match="made again"):
+            write_tables(small, rounds=ROUNDS, memo=memo)
+
+
+def test_a_picture_that_did_not_change_is_drawn_once(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memo, drawn = Memo(tmp_path / "memo"), []
+
+    def draw(picture: Picture) -> str:
+        drawn.append(picture.name)
+        return draw_picture(picture)
+
+    monkeypatch.setattr("harness.report.results_folder.draw_picture", draw)
+    write_tables(small, rounds=ROUNDS, memo=memo)
+    pictures = len(drawn)
+    assert pictures > 1
+    # When a record was written is in a table alone: no chart shows it.
+    path = next((small / "records" / "hpo").glob("*seed=1.json"))
+    path.write_text(path.read_text(encoding="utf-8").replace('"created": "', '"created": "2', 1), encoding="utf-8")
+    write_tables(small, rounds=ROUNDS, memo=memo)
+    assert len(drawn) == pictures
 
 
 def test_the_agreement_of_runs_is_told_between_seeds_and_with_the_untrained_model(rendered: Rendered) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from harness.core.memo import Memo
 from harness.errors import SourceError
 from harness.evidence.verify import verify_records, verify_results
 from harness.experiment.lock import LockedSource
@@ -70,6 +71,32 @@ def test_every_run_is_read_twice_at_most_for_values_and_agreement(
     verify_results(evidence / "results", experiments=evidence / "experiments", rounds=ROUNDS)
     assert sorted(read) == sorted(2 * list(set(read)))
     assert len(set(read)) == 4
+
+
+def test_what_was_found_whole_before_is_not_read_again_and_all_that_changed_is_named(
+    evidence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memo, experiments, results = Memo(tmp_path / "memo"), evidence / "experiments", evidence / "results"
+
+    def verify_again() -> str:
+        again = Memo(tmp_path / "memo")
+        found = verify_results(results, experiments=experiments, rounds=ROUNDS, memo=again)
+        assert (found.records, found.files, found.values) == (4, 6, 4 * 30 * 15)
+        return "\n".join(found.problems)
+
+    assert verify_results(results, experiments=experiments, rounds=ROUNDS, memo=memo).problems == ()
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.records.artifacts.read_run", lambda *_, **__: pytest.fail("read again"))
+        assert verify_again() == ""
+    table = results / "hpo.md"
+    table.write_text(table.read_text(encoding="utf-8").replace("0", "9", 1), encoding="utf-8")
+    assert re.search(r"hpo\.md:\d+: reads ", verify_again())
+    edit_record(evidence, lambda record: first_result(record)["per_query"]["mrr@10"].__setitem__(4, 0.125))
+    assert re.search(r"seed=1\.json: per_query\['mrr@10'\], query 'q4': reads 0\.125", verify_again())
+    # What is wrong is never kept: it is named every time.
+    assert re.search(r"seed=1\.json: per_query\['mrr@10'\], query 'q4': reads 0\.125", verify_again())
+    rewrite(find(evidence, "runs/hpo/*seed=0.run.gz"), swap_first)
+    assert re.search(r"seed=0\.json: .*seed=0\.run\.gz: has the SHA-256", verify_again())
 
 
 def test_changed_value_is_named(evidence: Path) -> None:
