@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import platform
-import re
 import shutil
-import sys
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -26,7 +21,7 @@ REQUIREMENTS = "requirements"
 HASHED = (sys.platform, platform.machine(), sys.version_info[:2]) == ("linux", "x86_64", (3, 11))
 # What the site is made of.
 SITE = (
-    "*.md", "docs/*.*", "examples/*/*.*", "benchmarks/plain_recipe.py", "benchmarks/experiments/*.toml",
+    "*.md", "action.yml", "docs/*.*", "examples/*/*.*", "benchmarks/plain_recipe.py", "benchmarks/experiments/*.toml",
     "results/*.md", "results/*.html", "results/pictures/*",
 )  # fmt: skip
 COULD_NOT_RUN = 2
@@ -96,25 +91,10 @@ def report(session: nox.Session) -> None:
 
 @nox.session
 def gate(session: nox.Session) -> None:
-    """Compare records with the accepted reference, run further seeds if asked; -- --reference DIR --candidate DIR.
-
-    Further seeds of what is suspect are run here where the candidate is RESULTS/records/EXPERIMENT of an experiment in
-    benchmarks/experiments, then it is gated again. A rerun reference (``--rerun-reference DIR``) has to be run by who
-    makes the candidate, trial by trial in turns with it.
-    """
+    """Compare records with the accepted reference; -- and the options of `harness gate`."""
     _install(session)
-    said = _gate(session)
-    asked = re.search(r"^suspect: run seeds ([0-9,]+) of ([A-Za-z0-9][A-Za-z0-9._-]*)$", said, flags=re.MULTILINE)
-    candidate = _find_candidate(session.posargs)
-    if asked is None or candidate is None or candidate.parent.name != "records" or candidate.name != asked[2]:
-        raise SystemExit(SUSPECT)
     session.env["TOKENIZERS_PARALLELISM"] = "false"
-    # What the seeds are worth is for the gate to say, so that thresholds that they miss end nothing here.
-    results = str(candidate.parent.parent)
-    options = (f"--harness-experiment={asked[2]}", f"--harness-seeds={asked[1]}", f"--harness-results={results}")
-    _run(session, "pytest", "benchmarks/test_reproduce.py", *options, success_codes=(0, 1))
-    _gate(session)
-    raise SystemExit(SUSPECT)
+    _run(session, "harness", "gate", *session.posargs)
 
 
 @nox.session
@@ -158,29 +138,6 @@ def speed(session: nox.Session) -> None:
     _install(session)
     session.env["TOKENIZERS_PARALLELISM"] = "false"
     _run(session, "python", "-m", "benchmarks.speed", *session.posargs)
-
-
-def _find_candidate(options: Sequence[str]) -> Path | None:
-    """Return what was given as --candidate, in one word or two."""
-    words = [word for option in options for word in option.split("=", 1)]
-    place = words.index("--candidate") + 1 if "--candidate" in words else len(words)
-    return Path(words[place]) if place < len(words) else None
-
-
-def _gate(session: nox.Session) -> str:
-    """Run the gate and return what it said where that is to run further seeds; end the session with anything else."""
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
-        try:
-            session.run("harness", "gate", *session.posargs, stdout=said, env={"PYTHONIOENCODING": "utf-8"})
-            code = 0
-        except CommandFailed as failed:
-            code = int(failed.return_code or 1)
-        said.seek(0)
-        text = said.read()
-    print(text, end="", flush=True)
-    if code != SUSPECT:
-        raise SystemExit(code)
-    return text
 
 
 def _install(session: nox.Session, *extras: str) -> None:
@@ -250,11 +207,11 @@ def _install_once(session: nox.Session) -> None:
     note.write_text(wanted, encoding="utf-8")
 
 
-def _run(session: nox.Session, *command: str, success_codes: Sequence[int] = (0,)) -> None:
-    """Run a command and end with its own exit code where it says that it could not run: nox would say 1."""
+def _run(session: nox.Session, *command: str) -> None:
+    """Run a command and end with its own exit code where that says more than no: nox would say 1."""
     try:
-        session.run(*command, success_codes=success_codes)
+        session.run(*command)
     except CommandFailed as failed:
-        if failed.return_code == COULD_NOT_RUN:
-            raise SystemExit(COULD_NOT_RUN) from failed
+        if failed.return_code in {COULD_NOT_RUN, SUSPECT}:
+            raise SystemExit(failed.return_code) from failed
         raise

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.cli.further_seeds import FurtherSeeds
 from harness.core.files import write_atomically
 from harness.errors import RecordError
 from harness.gate.acceptance_report import build_acceptance_report
-from harness.gate.compare import compare
+from harness.gate.compare import GateOutcome, compare
 from harness.gate.golden import take_in_golden
 from harness.gate.policy import Policy, read_policy
 from harness.gate.reference import Acceptance, accept, plan_acceptance
@@ -35,37 +36,83 @@ class OutputFiles:
     html: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class GateSides:
+    """The folders that are compared, and the policy; None where there is none.
+
+    Attributes:
+        reference: a folder of accepted records, or of such folders.
+        candidate: likewise, the records to be judged; nothing in it is trusted.
+        policy: a policy file; None takes the defaults.
+        rerun: records of the reference's trials as run in this job, in turns with the candidate's.
+    """
+
+    reference: Path
+    candidate: Path
+    policy: Path | None = None
+    rerun: Path | None = None
+
+
 def run_gate(
-    reference: Path,
-    candidate: Path,
+    sides: GateSides,
     *,
-    policy: Path | None,
     outputs: OutputFiles,
     environment: Mapping[str, str],
-    rerun: Path | None = None,
+    further: FurtherSeeds | None = None,
 ) -> int:
     """Compare two folders of records, show the report, and return the exit code.
 
     0 pass, 1 regression, 2 cannot tell, 3 suspect: the further seeds that the last line names decide.
 
     Args:
-        reference: a folder of accepted records, or of such folders.
-        candidate: likewise, the records to be judged; nothing in it is trusted.
-        policy: a policy file; None takes the defaults.
+        sides: what is compared.
         outputs: further files to write, whatever happens: where it could not be judged, they say so.
         environment: the process's variables, which say whether this is a GitHub runner.
-        rerun: records of the reference's trials as run in this job, in turns with the candidate's.
+        further: runs the further seeds that are asked for, after which it is judged once more; None leaves that to
+            the caller.
 
     Raises:
-        HarnessError: the policy is wrong, or a file cannot be written.
+        HarnessError: the policy is wrong, a file cannot be written, or further seeds could not be run.
     """
-    # First, since the name by which the next run finds this report's comment follows from it.
-    before = take_in(reference, side="reference")
+    judged = _judge(sides, outputs, environment)
+    wanted = None if further is None else judged.further_seeds.get(further.manifest.stem)
+    if further is not None and wanted is not None and judged.exit_code == GateOutcome.SUSPECT.exit_code:
+        try:
+            # Said at once, since what follows takes long; one answer is published, the last there is.
+            _show_report(judged.report, environment)
+            _say_seeds(judged.further_seeds)
+            further.run(wanted)
+        except Exception:
+            _publish(judged.report, environment)
+            raise
+        judged = _judge(sides, outputs, environment)
     try:
-        rules = Policy() if policy is None else read_policy(policy)
-        after = take_in(candidate, side="candidate")
-        golden = take_in_golden(reference)
-        again = Intake((), ()) if rerun is None else take_in(rerun, side="rerun reference")
+        _show_report(judged.report, environment)
+    finally:
+        _publish(judged.report, environment)
+    # Last, for who runs them by hand.
+    _say_seeds(judged.further_seeds)
+    return judged.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What the gate said, its exit code, and the seeds of each experiment that would decide what is suspect."""
+
+    report: Report
+    exit_code: int
+    further_seeds: Mapping[str, tuple[int, ...]]
+
+
+def _judge(sides: GateSides, outputs: OutputFiles, environment: Mapping[str, str]) -> _Judged:
+    """Compare, and write every file that is asked for."""
+    # First, since the name by which the next run finds this report's comment follows from it.
+    before = take_in(sides.reference, side="reference")
+    try:
+        rules = Policy() if sides.policy is None else read_policy(sides.policy)
+        after = take_in(sides.candidate, side="candidate")
+        golden = take_in_golden(sides.reference)
+        again = Intake((), ()) if sides.rerun is None else take_in(sides.rerun, side="rerun reference")
         result = compare(
             before.records,
             after.records,
@@ -84,16 +131,24 @@ def run_gate(
         _write_all(_render_outputs(failed, outputs))
         _publish(failed, environment)
         raise
-    # Before anything is shown, since whoever reads that may go away.
     try:
+        # Before anything is shown, since whoever reads that may go away.
         _write_all(written)
-    finally:
-        _show(f"{render_terminal(report)}\n\n{report.title}", environment)
+    except Exception:
+        _show_report(report, environment)
         _publish(report, environment)
-    # Last, where `nox -s gate` looks for it; digits and a plain name, whoever wrote the records.
-    for experiment, seeds in result.further_seeds.items():
-        print(f"suspect: run seeds {','.join(map(str, seeds))} of {experiment}")
-    return result.outcome.exit_code
+        raise
+    return _Judged(report, result.outcome.exit_code, result.further_seeds)
+
+
+def _show_report(report: Report, environment: Mapping[str, str]) -> None:
+    _show(f"{render_terminal(report)}\n\n{report.title}", environment)
+
+
+def _say_seeds(asked: Mapping[str, tuple[int, ...]]) -> None:
+    """Name the seeds; digits and a plain name, whoever wrote the records."""
+    for experiment, seeds in asked.items():
+        print(f"suspect: run seeds {','.join(map(str, seeds))} of {experiment}", flush=True)
 
 
 def _publish(report: Report, environment: Mapping[str, str]) -> None:

@@ -32,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     options = parser.parse_args(given[:place])
     options.further = given[place + 1 :]
-    if options.further and options.run is not run_experiment:
-        parser.error(f"only `run` hands options on: {' '.join(options.further)}")
+    if options.further and not (options.run is run_experiment or (options.run is _gate and options.manifest)):
+        parser.error(f"only `run`, and `gate` with --manifest, hand options on: {' '.join(options.further)}")
     try:
         code: int = options.run(options)
         if sys.stdout is not None:
@@ -101,7 +101,9 @@ def make_parser() -> argparse.ArgumentParser:
     report.set_defaults(run=_report)
 
     gate = commands.add_parser(
-        "gate", help="compare records with the accepted reference: 0 pass, 1 worse, 2 cannot tell, 3 run more seeds"
+        "gate",
+        help="compare records with the accepted reference: 0 pass, 1 worse, 2 cannot tell, 3 run more seeds",
+        usage="harness gate --reference DIR --candidate DIR [options] [-- options of run, with --manifest]",
     )
     gate.add_argument(
         "--reference", type=Path, required=True, metavar="DIR", help="accepted records, or folders of them"
@@ -114,6 +116,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="records of the reference's trials as run in this very job, in turns with the candidate's: costs are "
         "compared with these, and fail where the policy says so (costs.fail)",
+    )
+    gate.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="FILE",
+        help="where the candidate, RESULTS/records/EXPERIMENT, is suspect, run the further seeds and judge once more",
     )
     gate.add_argument("--markdown", type=Path, metavar="FILE", help="also write the report there")
     gate.add_argument(
@@ -162,15 +170,17 @@ def _report(options: argparse.Namespace) -> int:
 
 def _gate(options: argparse.Namespace) -> int:
     print(f"{options.candidate}: held against {options.reference}", file=sys.stderr, flush=True)  # see _report
-    from harness.cli.gate import OutputFiles, run_gate  # noqa: PLC0415 - see make_parser
+    from harness.cli.further_seeds import FurtherSeeds  # noqa: PLC0415 - see make_parser
+    from harness.cli.gate import GateSides, OutputFiles, run_gate  # noqa: PLC0415 - likewise
 
+    further = None
+    if options.manifest is not None:
+        further = FurtherSeeds.beside(options.candidate, options.manifest, tuple(options.further))
     return run_gate(
-        options.reference,
-        options.candidate,
-        policy=options.policy,
+        GateSides(options.reference, options.candidate, options.policy, options.rerun_reference),
         outputs=OutputFiles(options.markdown, options.comment, options.junit, options.html),
         environment=os.environ,
-        rerun=options.rerun_reference,
+        further=further,
     )
 
 

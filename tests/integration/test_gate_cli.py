@@ -107,6 +107,37 @@ def test_exit_3_suspect_then_1_worse(write: Writer) -> None:
     assert done.stdout.endswith("Gate failed: worse than the reference (bioasq)\n")
 
 
+def test_further_seeds_that_cannot_be_run_leave_it_undecided_and_end_with_2(write: Writer, tmp_path: Path) -> None:
+    old, new = write("old", 0.9), write("new", 0.2)
+    summary = tmp_path / "summary.md"
+    sides = (
+        "--reference",
+        old,
+        "--candidate",
+        new,
+        "--manifest",
+        tmp_path / "bioasq.toml",
+        "--html",
+        tmp_path / "a.html",
+    )
+    done = run("gate", *sides, "--", "--store", tmp_path / "store", GITHUB_STEP_SUMMARY=str(summary))
+    assert done.returncode == 2
+    assert f"seeds 3,4,5 of {tmp_path / 'bioasq.toml'} could not be run: exit code 2" in done.stderr
+    assert "suspect: run seeds 3,4,5 of bioasq\n" in done.stdout
+    for text in (summary.read_text(encoding="utf-8"), (tmp_path / "a.html").read_text(encoding="utf-8")):
+        assert "Gate undecided" in text
+
+
+def test_further_seeds_are_run_only_where_the_candidate_is_the_manifests_results(write: Writer, tmp_path: Path) -> None:
+    old, new = write("old", 0.9), write("new", 0.9)
+    done = run("gate", "--reference", old, "--candidate", new, "--manifest", tmp_path / "other.toml")
+    assert done.returncode == 2
+    assert "expected RESULTS/records/other" in done.stderr
+    done = run("gate", "--reference", old, "--candidate", new, "--", "--store", "store")
+    assert done.returncode == 2
+    assert "--manifest" in done.stderr
+
+
 def test_exit_1_when_a_policy_minds_what_the_default_does_not(write: Writer, tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text("[costs]\nfail = true\ntrain_seconds = { relative = 0.0, floor = 0.0 }\n", encoding="utf-8")

@@ -15,6 +15,7 @@ import yaml  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+EXAMPLE = ROOT / "examples" / "other-repository" / ".github" / "workflows" / "gate.yml"
 CALL = re.compile(r"\bnox\b(?:\s+-R|\s+--install-only)*\s+-s((?:\s+[a-z]+)+)")
 
 each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -39,12 +40,12 @@ def find_sessions() -> set[str]:
 def test_every_action_is_pinned_by_commit_with_its_version_beside_it(path: Path) -> None:
     used = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if re.search(r"\buses:", line)]
     assert used
-    loose = [line for line in used if not re.search(r"uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line)]
-    assert loose == []
+    pinned = r"uses: ([\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$|\./ )"
+    assert [line for line in used if not re.search(pinned, line)] == []
 
 
 def test_one_action_has_one_version() -> None:
-    text = "\n".join(path.read_text(encoding="utf-8") for path in WORKFLOWS)
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (*WORKFLOWS, EXAMPLE))
     pins = set(re.findall(r"uses: (\S+)@(\S+ # \S+)", text))
     assert len(pins) == len({name for name, _ in pins})
 
@@ -55,7 +56,8 @@ def test_nothing_is_called_but_sessions_of_nox_that_exist(path: Path) -> None:
         name for step in find_steps(path) for names in CALL.findall(step.get("run", "")) for name in names.split()
     }
     assert called <= find_sessions()
-    assert called or path.stem == "ci"
+    # CI's script calls them there, and the gate is the action, as others use it.
+    assert called or path.stem in {"ci", "gate"}
 
 
 @each_workflow
@@ -135,3 +137,63 @@ def test_suspect_is_neither_passed_nor_failed(tmp_path: Path) -> None:
     said = post(tmp_path, code="3", comment="Gate undecided\n")
     assert "state=error" in said
     assert "further seeds" in said
+
+
+ACTION = ROOT / "action.yml"
+
+
+def test_no_input_of_the_action_reaches_a_shell_but_as_a_variable() -> None:
+    steps = yaml.safe_load(ACTION.read_text(encoding="utf-8"))["runs"]["steps"]
+    for step in [*steps, *(one for path in WORKFLOWS for one in find_steps(path))]:
+        assert "${{" not in step.get("run", ""), step
+    # Nor may a script take a variable apart, or run what is in one.
+    for step in steps:
+        script = ROOT / step["run"].removeprefix('bash "$GITHUB_ACTION_PATH/').removesuffix('"')
+        text = script.read_text(encoding="utf-8")
+        assert text.startswith("#!/usr/bin/env bash\n")
+        assert "set -euo pipefail" in text
+        assert "eval" not in text
+        assert re.findall(r"""(?<!["{\w=])\$\{?[A-Za-z]\w*""", re.sub(r"#.*|'[^']*'|\"[^\"]*\"", "", text)) == []
+        assert [name for name in step["env"] if f"{name}" not in text] == []
+
+
+def test_the_action_gives_what_it_promises() -> None:
+    action = yaml.safe_load(ACTION.read_text(encoding="utf-8"))
+    script = (ROOT / "action" / "gate.sh").read_text(encoding="utf-8")
+    outcomes = re.findall(r'end [0-3] "([a-z ]+)"', script)
+    said = action["outputs"]["outcome"]["description"]
+    assert sorted(set(outcomes)) == sorted(re.split(r", | or ", said))
+    for name, output in action["outputs"].items():
+        assert output["value"] == f"${{{{ steps.gate.outputs.{name} }}}}"
+        assert f'"{name}=' in script
+    given = {value for step in action["runs"]["steps"] for value in step["env"].values()}
+    assert given == {f"${{{{ inputs.{name} }}}}" for name in action["inputs"]}
+
+
+@pytest.mark.parametrize("path", [ROOT / ".github" / "workflows" / "gate.yml", EXAMPLE], ids=["ours", "example"])
+def test_a_workflow_calls_the_action_with_inputs_that_it_has_and_reads_outputs_that_it_gives(path: Path) -> None:
+    action = yaml.safe_load(ACTION.read_text(encoding="utf-8"))
+    (step,) = (step for step in find_steps(path) if step.get("id") == "gate")
+    assert step["uses"] == "./" or step["uses"].startswith("OWNER/retrieval-harness@")
+    required = {name for name, given in action["inputs"].items() if given.get("required")}
+    assert required <= set(step["with"]) <= set(action["inputs"])
+    for name in ("manifest", "reference"):
+        assert path == EXAMPLE or (ROOT / step["with"][name]).exists()
+    read = set(re.findall(r"steps\.gate\.outputs\.(\w+)", path.read_text(encoding="utf-8")))
+    assert read
+    assert read <= set(action["outputs"])
+
+
+def test_the_gates_page_has_the_examples_workflow_and_every_input_output_and_outcome() -> None:
+    page = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
+    assert f"```yaml\n{EXAMPLE.read_text(encoding='utf-8')}```\n" in page
+    inputs, outputs, outcomes = re.findall(r"(?:^\|.*\n)+", page.partition("<!-- action -->")[2], flags=re.MULTILINE)[
+        :3
+    ]
+    action = yaml.safe_load(ACTION.read_text(encoding="utf-8"))
+    said = dict(re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", inputs, flags=re.MULTILINE))
+    assert said == {name: "required" if given.get("required") else "none" for name, given in action["inputs"].items()}
+    assert re.findall(r"^\| `([a-z-]+)`", outputs, flags=re.MULTILINE) == list(action["outputs"])
+    script = (ROOT / "action" / "gate.sh").read_text(encoding="utf-8")
+    ends = {(name, code) for code, name in re.findall(r'end ([0-3]) "([a-z ]+)"', script)}
+    assert set(re.findall(r"^\| `([a-z ]+)` \| ([0-3]) \|", outcomes, flags=re.MULTILINE)) == ends
