@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import shutil
+import sys
 from pathlib import Path
 
 import nox
