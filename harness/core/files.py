@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import lzma
 import os
 import re
 import shutil
+import stat
 import struct
 import tempfile
 import time
@@ -39,14 +41,27 @@ ZIP_ERRORS = (
 )
 
 
+def refuse_special(path: Path) -> Path:
+    """Return the path of what may be opened: a pipe would wait for its writer, and a device never end.
+
+    Raises:
+        OSError: it is a pipe, a device or a socket, or a link to one, or it is not there.
+    """
+    mode = path.stat().st_mode
+    # A folder is refused where it is opened, by its name.
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path
+
+
 def hash_file(path: Path) -> str:
     """Return a file's SHA-256.
 
     Raises:
-        SourceError: it cannot be read.
+        SourceError: it cannot be read, or is no regular file.
     """
     try:
-        with path.open("rb") as stream:
+        with refuse_special(path).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as cause:
         raise SourceError(f"{path}: cannot be read: {cause.strerror or cause}") from cause

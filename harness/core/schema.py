@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from harness.core.files import refuse_special
 from harness.core.text import clip, printable, quote
 from harness.errors import HarnessError
 
@@ -146,10 +147,10 @@ def read_text(path: Path, *, limit_bytes: int, error: type[HarnessError]) -> str
     """Read a small UTF-8 file, refusing what is larger than it can honestly be.
 
     Raises:
-        HarnessError: of type ``error``: absent, unreadable, too large or not UTF-8.
+        HarnessError: of type ``error``: absent, unreadable, no regular file, too large or not UTF-8.
     """
     try:
-        with path.open("rb") as stream:
+        with refuse_special(path).open("rb") as stream:
             content = stream.read(limit_bytes + 1)
     except OSError as cause:
         raise error(f"{path}: cannot be read: {cause.strerror or cause}") from cause

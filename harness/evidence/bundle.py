@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 from harness.core.archives import Bounds, is_plain_path, open_zip, unpack
-from harness.core.files import write_atomically
+from harness.core.files import refuse_special, write_atomically
 from harness.core.schema import format_json, read_text
 from harness.errors import HarnessError, RecordError, SourceError
 from harness.records.record import read_records
@@ -55,7 +55,8 @@ def write_bundle(results: Path, experiments: Path, constraints: Path, target: Pa
             members[f"{EXPERIMENTS}/{name}{suffix}"] = experiments / f"{name}{suffix}"
     members[constraints.name] = constraints
     try:
-        contents = {name: path.read_bytes() for name, path in members.items() if path.resolve() != target.resolve()}
+        sources = {name: path for name, path in members.items() if path.resolve() != target.resolve()}
+        contents = {name: refuse_special(path).read_bytes() for name, path in sources.items()}
         contents[ENVIRONMENTS_FILE] = describe_environments(results, names)
         sums = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(contents.items())}
         contents[SUMS_FILE] = "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.core.text import clip, printable
 from harness.errors import SourceError
 from harness.models.device import describe_failure, is_out_of_memory, memory_errors
 from harness.models.model_folder import MODULES, ModelFolder, check_model_folder
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 SHOWN_WEIGHTS = 3
+SHOWN_REASON = 120
 COLOUR = re.compile("\x1b\\[[0-9;]*m")
 MISSING = re.compile(r"^\s*(\S+)\s*\|\s*MISSING", re.MULTILINE)
+MISMATCHED = re.compile(r"^\s*(\S+)\s*\|\s*MISMATCH\s*\|(.*)", re.MULTILINE)
 # A pooler stands beside the embeddings of the tokens, and not every model is saved with one.
 UNUSED = re.compile(r"(?:^|\.)pooler\.")
 
@@ -40,8 +44,8 @@ def load_model(folder: Path, *, device: str) -> SentenceTransformer:
     with memory_errors(f"{folder}: loading the model", advice="free some, or take a smaller model"):
         model, missing = _load(check_model_folder(folder), device)
     if missing:
-        shown = ", ".join(missing[:SHOWN_WEIGHTS]) + (", ..." if len(missing) > SHOWN_WEIGHTS else "")
-        raise SourceError(f"{folder}: {len(missing)} weights that the model uses are not in its safetensors: {shown}")
+        shown = f"weights that the model uses are not in its safetensors: {_shorten(missing)}"
+        raise SourceError(f"{folder}: {len(missing)} {shown}")
     foreign = sorted({type(module).__name__ for module in model} - MODULES)
     if foreign:
         raise SourceError(f"{folder}: modules {', '.join(foreign)} are not among those allowed")
@@ -54,7 +58,7 @@ def _load(checked: ModelFolder, device: str) -> tuple[SentenceTransformer, list[
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - takes seconds
 
     try:
-        with _missing_weights() as missing:
+        with _weight_report() as found:
             model = SentenceTransformer(
                 str(checked.path),
                 device=device,
@@ -67,9 +71,12 @@ def _load(checked: ModelFolder, device: str) -> tuple[SentenceTransformer, list[
     except BaseException as cause:  # a panic of the tokenizer's is no Exception
         if is_out_of_memory(cause):
             raise
+        if found.mismatched:
+            shown = f"weights of another shape than its configuration says: {_shorten(found.mismatched)}"
+            raise SourceError(f"{checked.path}: the model cannot be loaded: {len(found.mismatched)} {shown}") from cause
         file, words = _find_culprit(checked) or (checked.path, describe_failure(cause))
         raise SourceError(f"{file}: the model cannot be loaded: {words}") from cause
-    return model, missing
+    return model, found.missing
 
 
 def _find_culprit(checked: ModelFolder) -> tuple[Path, str] | None:
@@ -101,26 +108,41 @@ def _holds_transformer(path: Path, checked: ModelFolder) -> bool:
     return not checked.modules or any(reference.endswith(".Transformer") for reference in own)
 
 
-@contextmanager
-def _missing_weights() -> Iterator[list[str]]:
-    """Collect the weights that transformers made up at random since the files do not hold them.
+def _shorten(said: Sequence[str]) -> str:
+    return ", ".join(said[:SHOWN_WEIGHTS]) + (", ..." if len(said) > SHOWN_WEIGHTS else "")
 
-    It says so in a warning alone, and an evaluation of such a model would give other values every time.
+
+@dataclass(frozen=True)
+class _Found:
+    """What transformers says of weights that do not fit: those it made up at random, and those of another shape."""
+
+    missing: list[str]
+    mismatched: list[str]
+
+
+@contextmanager
+def _weight_report() -> Iterator[_Found]:
+    """Collect what transformers says of weights in a warning alone.
+
+    An evaluation of a model with weights that are made up would give other values every time.
     """
-    missing: list[str] = []
+    found = _Found([], [])
 
     def note(record: logging.LogRecord) -> bool:
-        text = COLOUR.sub("", record.getMessage())
-        missing.extend(name for name in MISSING.findall(text) if not UNUSED.search(name))
+        text = printable(COLOUR.sub("", record.getMessage()), keep="\n")
+        found.missing.extend(name for name in MISSING.findall(text) if not UNUSED.search(name))
+        found.mismatched.extend(f"{name} ({clip(why.strip(), SHOWN_REASON)})" for name, why in MISMATCHED.findall(text))
+        # The names are the model folder's, and nothing that commands a terminal gets there.
+        record.msg, record.args = text, None
         # Whoever calls hears of it by an error.
-        return not missing
+        return not (found.missing or found.mismatched)
 
     logger = logging.getLogger("transformers.modeling_utils")
     level = logger.level
     logger.setLevel(logging.WARNING)
     logger.addFilter(note)
     try:
-        yield missing
+        yield found
     finally:
         logger.removeFilter(note)
         logger.setLevel(level)

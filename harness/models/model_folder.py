@@ -131,6 +131,9 @@ def check_model_folder(folder: Path) -> ModelFolder:
         raise SourceError(f"{folder}: expected a model folder, found none")
     files = list(_list_files(folder))
     names = [path.relative_to(folder).as_posix() for path in files]
+    special = [name for name, path in zip(names, files, strict=True) if path.exists() and not path.is_file()]
+    if special:
+        raise SourceError(f"{folder}: expected regular files, found pipes, devices or sockets: {', '.join(special)}")
     pickled = [name for name in names if PurePosixPath(name).suffix.lower() in PICKLED_SUFFIXES]
     if pickled:
         raise SourceError(

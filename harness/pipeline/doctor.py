@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from harness.core.files import refuse_special
 from harness.errors import HarnessError
 from harness.experiment.arguments import Arguments
 from harness.experiment.data import PART_NAMES, FolderSource, HubSource, WheelSource
@@ -93,7 +94,7 @@ def examine(*, experiments: Path, constraints: Path, store: Path, results: Path)
 def check_packages(constraints: Path) -> Inspection:
     """Compare installed packages with the pinned versions; those that change numbers must match."""
     try:
-        pins = dict(PIN.findall(constraints.read_text(encoding="utf-8")))
+        pins = dict(PIN.findall(refuse_special(constraints).read_text(encoding="utf-8")))
     except OSError as cause:
         return Inspection("packages", Health.NOTE, f"{constraints}: cannot be read: {cause.strerror or cause}")
     differing, numeric = [], False

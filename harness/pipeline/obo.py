@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.core.files import refuse_special
 from harness.errors import DataError
 from harness.experiment.data import PartName, Selection
 
@@ -43,7 +44,7 @@ def read_terms(path: Path) -> tuple[Term, ...]:
     """
     try:
         # Not splitlines(), which would also cut at separators that may stand inside a text.
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = refuse_special(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as cause:
         raise DataError(f"{path}: cannot be read: {cause}") from cause
     terms = []

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from harness.core.files import refuse_special
 from harness.core.text import clip
 from harness.errors import DataError
 
@@ -204,6 +205,7 @@ _parse: Callable[[str], Any] = json.JSONDecoder(parse_int=Number, parse_float=Nu
 
 
 def _open(path: Path) -> IO[bytes]:
+    refuse_special(path)
     return cast("IO[bytes]", gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
 
 

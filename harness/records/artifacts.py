@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.core.files import hash_file
+from harness.core.files import hash_file, refuse_special
 from harness.core.schema import Frozen, canonical_json, decode_json
 from harness.errors import RecordError
 from harness.records.record import Artifact
@@ -187,7 +187,7 @@ def read_texts(path: Path, *, sha256: str) -> Texts:
         RecordError: the file is absent, another one, too large, or not such texts.
     """
     try:
-        with path.open("rb") as stream:
+        with refuse_special(path).open("rb") as stream:
             packed = stream.read(MAX_TEXTS_BYTES + 1)
     except OSError as cause:
         raise RecordError(f"{path}: cannot be read: {cause.strerror or cause}") from cause

@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
 
+from harness.core.files import refuse_special
 from harness.errors import DataError, StoreError
 
 Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
@@ -55,6 +56,7 @@ def read_fields(path: Path, count: int, max_bytes: int) -> Iterator[tuple[int, l
 
 
 def _open(path: Path) -> BinaryIO:
+    refuse_special(path)
     return cast("BinaryIO", gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb"))
 
 

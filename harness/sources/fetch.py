@@ -207,16 +207,18 @@ def hash_files(folder: Path, role: Role) -> dict[str, str]:
     """Return path -> SHA-256 for every file of a folder that the role takes, sorted by path, or for one file alone.
 
     A link to a file counts as the file; one to a folder is refused, since a loader would follow it to files that are
-    not hashed.
+    not hashed, and a pipe or device, since whoever opens it might wait for ever.
 
     Raises:
-        SourceError: a file cannot be read, there is none, or a folder is a link.
+        SourceError: a file cannot be read, there is none, one is no regular file, or a folder is a link.
     """
     files = {}
     for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
         name = path.relative_to(find_root(folder)).as_posix()
         if path.is_symlink() and path.is_dir() and not is_unwanted(f"{name}/any"):
             raise SourceError(f"{path}: is a link to a folder, whose files would be read unhashed; copy them instead")
+        if path.exists() and not path.is_file() and not path.is_dir() and not is_unwanted(name):
+            raise SourceError(f"{path}: is no regular file, but a pipe, device or socket")
         if path.is_file() and is_wanted(name, role):
             files[name] = hash_file(path)
     if not files:

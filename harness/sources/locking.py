@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.files import write_atomically
+from harness.core.files import refuse_special, write_atomically
 from harness.errors import LockError, SourceError
 from harness.experiment.data import Data, FolderSource, HubSource
 from harness.experiment.data_facts import DataFacts, list_differences
@@ -221,7 +221,7 @@ def hash_git_blob(path: Path) -> str:
         SourceError: it cannot be read.
     """
     try:
-        content = path.read_bytes()
+        content = refuse_special(path).read_bytes()
     except OSError as cause:
         raise SourceError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -97,6 +97,13 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "weights of another model": (swap_weights, "", "weights that the model uses are not in its safetensors"),
     "a weight less": (drop_weight, "", "1 weights that the model uses"),
     "a hidden size that the weights lack": (edit("config.json", hidden_size=64), "", "cannot be loaded"),
+    "a vocabulary that the weights lack": (
+        edit("config.json", vocab_size=10**12),
+        "",
+        "1 weights of another shape than its configuration says: embeddings.word_embeddings.weight",
+    ),
+    "a pipe": (lambda folder: os.mkfifo(folder / "added_tokens.json"), "added_tokens.json", "pipes"),
+    "a pipe that no file is named like": (lambda folder: os.mkfifo(folder / "x"), "", "pipes, devices or sockets: x"),
     "tokenizer cut": (cut("tokenizer.json", 500), "tokenizer.json", "not valid JSON"),
     "tokenizer empty": (write("tokenizer.json", {}), "tokenizer.json", "cannot be loaded"),
     "tokenizer with a foreign model": (
@@ -256,7 +263,9 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_folder_is_one_line_that_names_the_file(name: str, whole: Path, tmp_path: Path) -> None:
+def test_a_broken_folder_is_one_line_that_names_the_file(
+    name: str, whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     from harness.models.loading import load_model
 
     change, file, words = BROKEN[name]
@@ -274,6 +283,8 @@ def test_a_broken_folder_is_one_line_that_names_the_file(name: str, whole: Path,
     assert "\n" not in message
     assert len(message) < 1000
     assert not (tmp_path / "ran").exists()
+    # Nothing that a library says beside it commands the terminal.
+    assert "\x1b" not in message + "".join(capfd.readouterr())
 
 
 class _Mark:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
@@ -93,6 +94,21 @@ def test_a_linked_folder_is_refused_since_its_files_would_be_read_unhashed(
     (data / "more").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     with pytest.raises(SourceError, match=r"more: is a link to a folder, whose files would be read unhashed"):
         hash_files(data, role)
+
+
+@pytest.mark.parametrize("role", ["data", "model"])
+@pytest.mark.parametrize("name", ["train.csv", "merges.txt", "no-ending"])
+def test_a_pipe_is_refused_since_whoever_opens_it_would_wait_for_ever(data: Path, name: str, role: Role) -> None:
+    (data / "config.json").write_text("{}", encoding="utf-8")
+    os.mkfifo(data / name)
+    with pytest.raises(SourceError, match=f"{name}: is no regular file, but a pipe, device or socket"):
+        hash_files(data, role)
+
+
+def test_a_socket_in_a_folder_that_nobody_reads_is_passed_over(data: Path) -> None:
+    (data / ".git").mkdir()
+    os.mkfifo(data / ".git" / "daemon")
+    assert set(hash_files(data, "data")) == {"train.jsonl", "test.jsonl"}
 
 
 def test_a_linked_folder_that_nobody_reads_is_passed_over(data: Path, tmp_path: Path) -> None:
