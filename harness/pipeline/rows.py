@@ -202,7 +202,9 @@ def _take_row(number: int, row: Mapping[str, Any], columns: Columns, cells: _Cel
     if name:
         where = f"row {number} (id {quote(name)})"
         if name in seen:
-            cells.problems.append(f"row {number}: id {quote(name)} is listed twice")
+            cells.problems.append(
+                f"row {number}: id {quote(name)} is listed twice; one that rows share is a passage_id or query_id"
+            )
         seen.add(name)
     query = cells.take_text(row.get(columns.query), columns.query, where)
     passage = cells.take_text(row.get(columns.passage), columns.passage, where)

@@ -98,6 +98,16 @@ def test_query_and_passage_ids_say_what_is_the_same(tmp_path: Path) -> None:
         load(tmp_path / "data", splits={"test": "test"}, columns=columns)
 
 
+def test_a_passages_id_as_the_rows_id_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    rows = [(f"p{number // 5}", f"question {number}?", f"answer {number // 5}") for number in range(10)]
+    write_csv(tmp_path / "data" / "test.csv", ("pid", "question", "answer"), *rows)
+    with pytest.raises(DataError, match="id 'p0' is listed twice; one that rows share is a passage_id or query_id"):
+        load(tmp_path / "data", splits={"test": "test"}, columns={**COLUMNS, "id": "pid"})
+    data = load(tmp_path / "data", splits={"test": "test"}, columns={**COLUMNS, "passage_id": "pid"})
+    assert data.corpus == {"p0": "answer 0", "p1": "answer 1"}
+    assert len(data.select("test").queries) == 10
+
+
 def test_one_file_without_splits_is_shared_out_so_that_no_passage_crosses_parts(tmp_path: Path) -> None:
     rows = [(f"question {number}?", f"answer {number // 3}") for number in range(300)]
     write_csv(tmp_path / "data" / "faq.csv", ("question", "answer"), *rows)
