@@ -6,21 +6,18 @@ their package repro_eval 0.5.0 computes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harness.errors import StatisticsError
-from harness.records.run import Run
+from harness.records.ranking import ABSENT, Codes, Passages, Ranking
 
 PERSISTENCE = 0.95
 """p of RBO, repro_eval's default: the expected depth of reading is 1/(1 - p) = 20 ranks."""
 
-ABSENT = -1
-
-Codes = NDArray[np.int32]
 Array = NDArray[np.float64]
 
 
@@ -39,33 +36,34 @@ class RunAgreement:
     rbo: float
 
 
-def encode_runs(runs: Iterable[Run], query_ids: Sequence[str]) -> tuple[Codes, ...]:
+def encode_runs(rankings: Sequence[Ranking], passages: Passages, query_ids: Sequence[str]) -> tuple[Codes, ...]:
     """Return each run as integers, which order as the passages' ids do.
 
     Args:
-        runs: ranked lists, looked at one by one.
+        rankings: ranked lists, as ``passages`` numbered them.
+        passages: the ids of all numbers.
         query_ids: Q ids, the rows; a run may lack some.
 
     Returns:
         One table per run, shape (Q, longest list of all), `ABSENT` behind a list's end.
     """
     rows = {query: row for row, query in enumerate(query_ids)}
-    met: dict[str, int] = {}
+    depth = max((ranking.codes.shape[1] for ranking in rankings), default=0)
     tables = []
-    for run in runs:
-        depth = max(map(len, run.passage_ids), default=0)
+    for ranking in rankings:
         table = np.full((len(rows), depth), ABSENT, dtype=np.int32)
-        for query, ranked in zip(run.query_ids, run.passage_ids, strict=True):
-            if query in rows:
-                table[rows[query], : len(ranked)] = [met.setdefault(passage, len(met)) for passage in ranked]
+        places = [(rows[query], place) for place, query in enumerate(ranking.query_ids) if query in rows]
+        if places:
+            to, come = zip(*places, strict=True)
+            table[list(to), : ranking.codes.shape[1]] = ranking.codes[list(come)]
         tables.append(table)
-    places = {passage: place for place, passage in enumerate(sorted(met))}
-    # The last entry is for ABSENT, which is -1.
-    ordered = np.asarray([*(places[passage] for passage in met), ABSENT], dtype=np.int32)
-    depth = max((table.shape[1] for table in tables), default=0)
-    return tuple(
-        np.pad(ordered[table], ((0, 0), (0, depth - table.shape[1])), constant_values=ABSENT) for table in tables
-    )
+    met = np.unique(np.concatenate([np.zeros(0, dtype=np.int32), *(table.ravel() for table in tables)]))
+    ids = list(passages.numbers)
+    # Numbers that are met only, so that what else was numbered takes no place.
+    ordered = np.full(len(ids) + 1, ABSENT, dtype=np.int32)  # the last entry is for ABSENT, which is -1
+    for place, number in enumerate(sorted(met[met != ABSENT].tolist(), key=ids.__getitem__)):
+        ordered[number] = place
+    return tuple(ordered[table] for table in tables)
 
 
 def root_mean_square_error(ours: ArrayLike, theirs: ArrayLike) -> float:

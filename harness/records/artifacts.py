@@ -15,6 +15,7 @@ import numpy as np
 from harness.core.files import hash_file, refuse_special
 from harness.core.schema import Frozen, canonical_json, decode_json
 from harness.errors import RecordError
+from harness.records.ranking import Passages, Ranking
 from harness.records.record import Artifact
 from harness.records.run import Run, read_run
 from harness.records.trec import Qrels, read_qrels
@@ -27,7 +28,7 @@ KEPT_FIRST = 3
 
 @dataclass(frozen=True)
 class Standing:
-    """What a report shows of a run, which is all of it that is kept: runs are too large to keep many.
+    """What a report shows of a run; beside its lists as numbers, all of it that is kept: runs are too large for many.
 
     ``ranks`` is, per query of the run, the rank of its best relevant passage (0: not in the run), ``first`` the
     passages ranked first, ``depth`` the length of the longest list.
@@ -41,7 +42,8 @@ class Standing:
 class Evidence:
     """The files below a results folder by what records say of them.
 
-    Digests, qrels, texts and standings are kept: one object is one look at the folder, which must not change meanwhile.
+    Digests, qrels, texts, rankings and standings are kept: one object is one look at the folder, which must not change
+    meanwhile.
     ``marks`` tell, by a run's path, different lists and scores apart, of those that were read.
     """
 
@@ -51,6 +53,8 @@ class Evidence:
         self._qrels: dict[str, Qrels] = {}
         self._texts: dict[str, Texts] = {}
         self._standings: dict[tuple[str, str], Standing] = {}
+        self._rankings: dict[str, Ranking] = {}
+        self.passages = Passages()
         self.marks: dict[str, str] = {}
 
     @property
@@ -113,7 +117,7 @@ class Evidence:
         return self._texts[artifact.path]
 
     def read_run(self, run: Artifact, qrels: Artifact) -> Run:
-        """Return the ranked lists, and keep their standing by these qrels.
+        """Return the ranked lists, and keep them as numbers, and their standing by these qrels.
 
         Raises:
             RecordError: as `hash`.
@@ -121,6 +125,7 @@ class Evidence:
         """
         found = read_run(self._locate(run), max_bytes=FILE_LIMIT_BYTES)
         self._standings[run.path, qrels.path] = _stand(found, self.read_qrels(qrels))
+        self._rankings[run.path] = self.passages.number(found)
         self.marks[run.path] = _mark(found)
         return found
 
@@ -134,6 +139,17 @@ class Evidence:
         if (run.path, qrels.path) not in self._standings:
             self.read_run(run, qrels)
         return self._standings[run.path, qrels.path]
+
+    def find_ranking(self, run: Artifact, qrels: Artifact) -> Ranking:
+        """Return a run's lists as `passages` numbers them, reading the run only if it was not read before.
+
+        Raises:
+            RecordError: as `hash`.
+            DataError: a file breaks a rule.
+        """
+        if run.path not in self._rankings:
+            self.read_run(run, qrels)
+        return self._rankings[run.path]
 
     def _locate(self, artifact: Artifact) -> Path:
         path = self.results / artifact.path

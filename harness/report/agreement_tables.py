@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from itertools import combinations, product
 from statistics import fmean
 
-from harness.analysis.run_agreement import PERSISTENCE, Codes, RunAgreement, compare_runs, encode_runs
+from harness.analysis.run_agreement import PERSISTENCE, RunAgreement, compare_runs, encode_runs
 from harness.experiment.claims import BASELINE
 from harness.experiment.trial import label_variant, list_pairs
 from harness.records.artifacts import Evidence
+from harness.records.ranking import Codes
 from harness.records.record import Record
 from harness.records.record_set import Shelf
 from harness.report.document import Paragraph, Section, Table
@@ -82,8 +83,8 @@ def _compare(comparisons: _Comparisons, primary: str, evidence: Evidence) -> dic
         evidence.check(record.run)
     # All records of a test set hold the same queries in the same order, as the shelf checks.
     queries = next((record.query_ids for record in records.values()), ())
-    runs = (evidence.read_run(record.run, record.qrels) for record in records.values())
-    codes = dict(zip(records, encode_runs(runs, queries), strict=True))
+    rankings = [evidence.find_ranking(record.run, record.qrels) for record in records.values()]
+    codes = dict(zip(records, encode_runs(rankings, evidence.passages, queries), strict=True))
 
     def take(record: Record) -> tuple[Codes, tuple[float, ...]]:
         return codes[record.run.path], record.per_query[primary]

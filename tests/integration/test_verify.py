@@ -58,9 +58,7 @@ def test_whole_evidence_is_verified(evidence: Path) -> None:
     assert found.values == 4 * 30 * 15
 
 
-def test_every_run_is_read_twice_at_most_for_values_and_agreement(
-    evidence: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_run_is_read_once(evidence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
     def count(path: Path, *, max_bytes: int) -> Run:
@@ -69,7 +67,7 @@ def test_every_run_is_read_twice_at_most_for_values_and_agreement(
 
     monkeypatch.setattr("harness.records.artifacts.read_run", count)
     verify_results(evidence / "results", experiments=evidence / "experiments", rounds=ROUNDS)
-    assert sorted(read) == sorted(2 * list(set(read)))
+    assert sorted(read) == sorted(set(read))
     assert len(set(read)) == 4
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from harness.analysis.run_agreement import (
     root_mean_square_error,
 )
 from harness.errors import StatisticsError
+from harness.records.ranking import Passages
 from harness.records.run import Run
 
 
@@ -32,12 +34,15 @@ def make_run(*lists: str) -> Run:
     )
 
 
-def encode(*runs: Run) -> tuple[np.ndarray, ...]:
-    return encode_runs(runs, runs[0].query_ids)
+def encode(*runs: Run, query_ids: Sequence[str] | None = None) -> tuple[np.ndarray, ...]:
+    passages = Passages()
+    # Others were met before, as in a folder of several experiments.
+    passages.number(make_run("zyx"))
+    return encode_runs([passages.number(run) for run in runs], passages, query_ids or runs[0].query_ids)
 
 
 def test_codes_order_as_ids_do_and_absent_ends_a_list() -> None:
-    one, other = encode_runs([make_run("da", "b"), make_run("cab")], ("q1", "q0"))
+    one, other = encode(make_run("da", "b"), make_run("cab"), query_ids=("q1", "q0"))
     assert one.tolist() == [[1, -1, -1], [3, 0, -1]]
     assert other.tolist() == [[-1, -1, -1], [2, 0, 1]]
 
@@ -72,7 +77,7 @@ def test_error_by_hand() -> None:
 
 
 def test_what_a_run_lacks_counts_in_nothing_but_values() -> None:
-    ours, theirs = encode_runs([make_run("ab", "cd"), make_run("ab")], ("q0", "q1"))
+    ours, theirs = encode(make_run("ab", "cd"), make_run("ab"), query_ids=("q0", "q1"))
     found = compare_runs((ours, [1.0, 1.0]), (theirs, [1.0, 0.0]))
     assert (found.rmse, found.tau, found.rbo) == pytest.approx((math.sqrt(0.5), 1.0, 1.0))
     lone, other = encode(make_run("a"), make_run("a"))
