@@ -1,6 +1,6 @@
 """Measures the harness against the plain recipe: fresh processes, alternating, the same data, in one run.
 
-    python -m benchmarks.speed [--parts steps,corpora,matrix,startup] [--rounds 3] ...   measure and write
+    python -m benchmarks.speed [--parts steps,corpora,matrix,startup,cluster] [--rounds 3] ...   measure and write
     python -m benchmarks.speed --check                                                  compare the table only
 
 Writes results/records/speed.json, in which every machine that was measured on has its place, and, from it alone,
@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed.cluster import measure_cluster
 from benchmarks.speed.corpora import measure_corpora
 from benchmarks.speed.matrix import measure_matrix
 from benchmarks.speed.startup import measure_startup
@@ -32,6 +33,8 @@ from harness.records.environment import collect_environment
 RECORD = Path("records") / "speed.json"
 TABLE = Path("speed.md")
 PARTS = ("startup", "steps", "corpora", "matrix")
+# Needs the extra `ray`, so it is measured where it is asked for.
+EXTRA_PARTS = ("cluster",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="of the whole matrix")
     parser.add_argument("--matrix-pairs", type=int, default=256)
     parser.add_argument("--matrix-passages", type=int, default=300, help="test rows of the whole matrix")
+    parser.add_argument("--cluster-seeds", type=int, default=12, help="of the experiment that runs on a cluster")
     parser.add_argument(
         "--check", action="store_true", help="measure nothing; fail where the table is not the record's"
     )
@@ -58,11 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check:
         return check(options.results, record)
     parts = options.parts.split(",")
-    if unknown := set(parts) - set(PARTS):
-        parser.error(f"unknown parts: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    known = (*PARTS, *EXTRA_PARTS)
+    if unknown := set(parts) - set(known):
+        parser.error(f"unknown parts: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     with tempfile.TemporaryDirectory(prefix="harness-speed-") as scratch:
         bench = open_workbench(options.store, Path(scratch), options.data_dir)
-        for part in (name for name in PARTS if name in parts):
+        for part in (name for name in known if name in parts):
             note(record, part, measure(part, bench, options), bench)
             # After each part, so that a measurement cut short leaves what was measured.
             write_atomically(path, (format_json(record) + "\n").encode())
@@ -88,6 +93,8 @@ def measure(part: str, bench: Workbench, options: argparse.Namespace) -> Any:
     if part == "corpora":
         sizes = [int(size) for size in options.corpora.split(",")]
         return measure_corpora(bench.scratch, sizes=sizes, queries=options.queries, rounds=options.rounds)
+    if part == "cluster":
+        return measure_cluster(bench, seeds=options.cluster_seeds, rounds=options.rounds)
     return measure_matrix(
         models, bench, seeds=options.seeds, pairs=options.matrix_pairs, passages=options.matrix_passages
     )

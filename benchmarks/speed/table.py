@@ -82,6 +82,7 @@ def render_machine(machine: Mapping[str, Any]) -> list[str]:
         ("matrix", _render_matrix),
         ("corpora", _render_corpora),
         ("startup", _render_startup),
+        ("cluster", _render_cluster),
     ):
         if name in machine["parts"]:
             part = machine["parts"][name]
@@ -241,6 +242,37 @@ def _render_startup(rows: Sequence[Mapping[str, Any]], part: Mapping[str, Any], 
         _tabulate(
             ("command", "seconds", "asked for"),
             [(f"`{row['command']}`", _spread(row["seconds"]), f"{row['wanted']:g}") for row in rows],
+        ),
+    ]
+
+
+def _render_cluster(found: Mapping[str, Any], part: Mapping[str, Any], made: str) -> list[str]:
+    del part
+    seconds, trials, cores = found["seconds"], found["trials"], found["cores"]
+    rows = []
+    for name, took in seconds.items():
+        engine, _, workers = name.partition(" ")
+        count = int(workers or 1)
+        reached = [one / (count * other) for one, other in zip(seconds["ray 1"], took, strict=True)]
+        rows.append(
+            (
+                engine,
+                f"{count}",
+                _spread(took),
+                f"{60 * trials / statistics.median(took):.1f}",
+                _times(seconds["local"], took),
+                f"{100 * statistics.median(reached):.0f} %" if workers else "",
+            )
+        )
+    return [
+        "### Trials beside each other",
+        (
+            f"{found['experiment']} with {trials} trials, each with one thread, on {cores} cores: from the start of "
+            "`harness run` to its end, imports and the start and stop of the cluster counted, with an empty store every "
+            f"time. Values and weights were the same in all. More workers than cores cannot be faster. {made}."
+        ),
+        _tabulate(
+            ("engine", "workers", "seconds", "trials a minute", "of one by one", "of as many times one worker"), rows
         ),
     ]
 

@@ -47,3 +47,14 @@ def test_what_was_not_measured_is_no_row() -> None:
     rows = list_rows(render(make_record(prompted=False)))
     assert PROMPTED not in rows
     assert rows["seconds to evaluate"][:2] == ["4.00 (4.00 to 4.00)", "2.00 (2.00 to 2.00)"]
+
+
+def test_workers_are_held_against_as_many_times_one_of_them() -> None:
+    seconds = {"local": [100.0, 120.0], "ray 1": [120.0, 120.0], "ray 2": [80.0, 60.0]}
+    found = {"experiment": "e", "trials": 10, "cores": 2, "seconds": seconds}
+    part = {"created": "2026-01-01T00:00:00+00:00", "revision": "a" * 40, "data": "d", "found": found}
+    page = render({"machines": {"m": {"environment": ENVIRONMENT, "parts": {"cluster": part}}}})
+    (line,) = [line for line in page.splitlines() if line.startswith("| ray      | 2 ")]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells == ["ray", "2", "70.00 (60.00 to 80.00)", "8.6", "1.62 (1.25 to 2.00) times", "88 %"]
+    assert "e with 10 trials, each with one thread, on 2 cores" in page
