@@ -268,8 +268,9 @@ def _render_cluster(found: Mapping[str, Any], part: Mapping[str, Any], made: str
         "### Trials beside each other",
         (
             f"{found['experiment']} with {trials} trials, each with one thread, on {cores} cores: from the start of "
-            "`harness run` to its end, imports and the start and stop of the cluster counted, with an empty store every "
-            f"time. Values and weights were the same in all. More workers than cores cannot be faster. {made}."
+            "`harness run` to its end, imports and the start and stop of the cluster counted, with an empty store "
+            "every time. Values and weights were the same in all. More workers than cores cannot be faster. "
+            f"{made}."
         ),
         _tabulate(
             ("engine", "workers", "seconds", "trials a minute", "of one by one", "of as many times one worker"), rows

@@ -33,6 +33,8 @@ from harness.records.record import Execution, Record
 
 # A trial whose worker is lost so often takes its workers with it, by its memory for one.
 MOST_ATTEMPTS = 4
+# Handed to Ray at a time, where nobody says how many: it holds what each is told.
+MOST_SUBMITTED = 1000
 LISTEN_SECONDS = 0.2
 CONNECT_SECONDS = 10
 # Libraries read how many threads they may have when they are loaded.
@@ -97,7 +99,7 @@ class RayEngine:
         if run.device not in {"auto", "cpu", "cuda"}:
             raise HarnessError(f"device is {run.device!r}; with the engine ray expected auto, cpu or cuda: Ray assigns")
         self._overview = Overview(stream)
-        self._parallel = config.parallel
+        self._parallel = config.parallel or MOST_SUBMITTED
         self._threads = config.cpus_per_trial or count_threads()
         _connect(config, self._threads)
         try:
@@ -158,7 +160,7 @@ class RayEngine:
         yield from (attempt.trial for attempt in self._running.values())
 
     def _fill(self) -> None:
-        while self._waiting and (self._parallel is None or len(self._running) < self._parallel):
+        while self._waiting and len(self._running) < self._parallel:
             trial, number = self._waiting.pop(0)
             told = self._driver.make_job(trial)
             reference = self._work.remote(len(self._attempts), told, self._parts, self._board)

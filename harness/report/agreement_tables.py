@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations, product
 from statistics import fmean
 
@@ -17,6 +17,8 @@ from harness.records.record_set import Shelf
 from harness.report.document import Paragraph, Section, Table
 
 HEADING = "Agreement of runs"
+# Of so many seeds every pair is compared, and of more each with so many others twice: pairs grow with the square.
+MOST_PAIRED, FOLLOWING = 10, 4
 
 
 # What trained runs are compared with, and which records with which.
@@ -27,7 +29,7 @@ def list_agreements(shelf: Shelf, evidence: Evidence) -> Section:
     """Compare ranked lists and values per query, per test set, by the measures of `harness.analysis.run_agreement`.
 
     The reference run is the untrained model's own, and that of every system whose run the manifest names. Every pair
-    of runs is compared, and the means over pairs are shown.
+    of runs is compared, of more than ten seeds four pairs for each (`pair_seeds`), and the means over pairs are shown.
 
     Raises:
         RecordError: a run is absent or not that of the record.
@@ -70,11 +72,22 @@ def _list_comparisons(shelf: Shelf, on: str) -> Iterator[tuple[str, int | None, 
         label = label_variant(experiment, pair.model, pair.recipe)
         for dim in experiment.model(pair.model).truncate_dims or (None,):
             tuned = shelf.select(pair.model, pair.recipe, on=on, dim=dim)
-            found = {"one another": tuple(combinations(tuned, 2))}
+            found = {"one another": pair_seeds(tuned)}
             found["the untrained model"] = tuple(product(tuned, shelf.select(pair.model, BASELINE, on=on, dim=dim)))
             for name in others:
                 found[f"the run of {name}"] = tuple(product(tuned, shelf.select(name, BASELINE, on=on)))
             yield label, dim, {against: pairs for against, pairs in found.items() if pairs}
+
+
+def pair_seeds(records: Sequence[Record]) -> tuple[tuple[Record, Record], ...]:
+    """Pair each record with each other; of very many each with a few that follow it, around in a circle."""
+    if len(records) <= MOST_PAIRED:
+        return tuple(combinations(records, 2))
+    # As many pairs of every seed, so that the mean over pairs leans on none.
+    following = [*records, *records[:FOLLOWING]]
+    return tuple(
+        (one, following[place + step]) for place, one in enumerate(records) for step in range(1, FOLLOWING + 1)
+    )
 
 
 def _compare(comparisons: _Comparisons, primary: str, evidence: Evidence) -> dict[str, list[RunAgreement]]:
