@@ -150,6 +150,8 @@ def _compare_data(record: Record, qrels: Qrels, known: Evidence) -> Iterator[str
 
 def _compare_costs(record: Record) -> Iterator[str]:
     needed = {"prepare", "baseline"} if record.trial.variant == BASELINE else {"prepare", "train", "evaluate"}
+    if record.mining is not None:
+        needed.add("mine")
     if set(record.stages) != needed:
         yield f"stages: are {', '.join(sorted(record.stages))}, expected {', '.join(sorted(needed))}"
         return

@@ -129,6 +129,15 @@ class Experiment(Frozen):
 
     def _check_inputs(self, name: str, recipe: Recipe) -> None:
         there = self.data[recipe.data].list_inputs()
+        if recipe.negatives is not None:
+            if "negative" in there:
+                raise ValueError(f"recipes.{name}.negatives: data set {recipe.data!r} has negatives of its own")
+            there = (*there, "negative")
+            miner = next((model for model in self.models if model.name == recipe.negatives.model), None)
+            if miner is None or miner.kind != "dense":
+                raise ValueError(
+                    f"recipes.{name}.negatives.model: {recipe.negatives.model!r} is no embedding model of this manifest"
+                )
         lacking = [one for one in recipe.inputs if one.partition("_")[0] not in there]
         if lacking:
             raise ValueError(

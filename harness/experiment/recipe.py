@@ -11,6 +11,7 @@ from harness.core.schema import Frozen
 from harness.errors import ManifestError
 from harness.experiment.arguments import Arguments, join_arguments
 from harness.experiment.loss import Loss
+from harness.experiment.negatives import Negatives
 
 # A column that the loss gets: texts of a query, a passage, the first, second, ... negative, or what it compares with.
 Input = Annotated[str, Field(pattern=r"^(query|passage|negative|negative_([2-9]|[1-9][0-9])|score|label)$")]
@@ -56,7 +57,7 @@ class Recipe(Frozen):
     arguments: Arguments
     select: NotYet = None
     matryoshka: NotYet = None
-    negatives: NotYet = None
+    negatives: Negatives | None = None
     lora: NotYet = None
 
     @property
@@ -73,6 +74,18 @@ class Recipe(Frozen):
     def negatives_per_row(self) -> int:
         """How many negatives of each row the loss gets."""
         return len(self.texts) - 2
+
+    @model_validator(mode="after")
+    def _mined_negatives_that_the_loss_gets(self) -> Self:
+        if self.negatives is None:
+            return self
+        if self.negatives.num_negatives != self.negatives_per_row:
+            raise ValueError(
+                f"negatives: num_negatives is {self.negatives.num_negatives}, the inputs have {self.negatives_per_row}"
+            )
+        if self.label is not None:
+            raise ValueError(f"negatives: mined rows have no {self.label}, which {self.loss.name} compares with")
+        return self
 
     @model_validator(mode="after")
     def _inputs_that_the_loss_takes(self) -> Self:

@@ -160,7 +160,7 @@ def write_prepared(folder: Path, data: PreparedData) -> None:
             )
         write_qrels(data.tests["test"].qrels, folder / QRELS_FILE)
         return
-    _write_lines(folder / TRAIN_FILE, map(_describe_row, data.train))
+    write_train(folder, data.train)
     _write_lines(folder / PARTS_FILE, ({"part": part, **facts.model_dump()} for part, facts in data.parts.items()))
     _write_lines(folder / CORPUS_FILE, ({"id": name, "text": text} for name, text in data.corpus.items()))
     for part, test in data.tests.items():
@@ -168,6 +168,24 @@ def write_prepared(folder: Path, data: PreparedData) -> None:
             folder / f"{part}.queries.jsonl", ({"id": name, "text": text} for name, text in test.queries.items())
         )
         write_qrels(test.qrels, folder / f"{part}.qrels.gz")
+
+
+def write_train(folder: Path, rows: Iterable[Row]) -> None:
+    """Write rows to train on alone, with all that a row has.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    _write_lines(folder / TRAIN_FILE, map(_describe_row, rows))
+
+
+def read_train(folder: Path) -> tuple[Row, ...]:
+    """Read back what `write_train` wrote.
+
+    Raises:
+        DataError: the file is broken.
+    """
+    return tuple(map(_read_row, _read_lines(folder / TRAIN_FILE)))
 
 
 def read_prepared(folder: Path) -> PreparedData:
@@ -183,7 +201,7 @@ def read_prepared(folder: Path) -> PreparedData:
         if read_qrels(folder / QRELS_FILE) != data.tests["test"].qrels:
             raise DataError(f"{folder / QRELS_FILE}: not the qrels of the rows beside it")
         return data
-    train = tuple(map(_read_row, _read_lines(folder / TRAIN_FILE)))
+    train = read_train(folder)
     corpus = {line["id"]: line["text"] for line in _read_lines(folder / CORPUS_FILE)}
     tests: dict[PartName, TestData] = {}
     for part in PART_NAMES:

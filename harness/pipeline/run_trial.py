@@ -15,12 +15,14 @@ from harness.experiment.data_facts import list_differences
 from harness.experiment.lock import Lock, SourceName, list_sources, name_source
 from harness.experiment.manifest import Experiment
 from harness.experiment.model import Model
+from harness.experiment.negatives import Negatives
 from harness.experiment.trial import Trial, list_trials
 from harness.models.device import describe_arithmetic, keep_freed_memory, name_device, pick_device
 from harness.models.encoding import Encoding
 from harness.models.training import choose_precision
 from harness.pipeline import stages
-from harness.pipeline.dataset import PreparedData
+from harness.pipeline.dataset import TRAIN_FILE, PreparedData
+from harness.pipeline.mine import Mined, mine
 from harness.pipeline.other_rankers import list_parameters, rank_words, take_run
 from harness.pipeline.progress import Progress
 from harness.pipeline.results import list_cautions, make_results, replace_record
@@ -123,8 +125,14 @@ def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
         for caution in list_cautions(on, test, rows):
             progress.note(caution)
     subject = None if model.kind == "bm25" else _Subject.of(fetched[name_source(model)])
+    mined: Mined | None = None
     if trial.variant != BASELINE and subject is not None:
-        subject = _train(trial, context, subject, prepared, test=tests[evaluation.on[0]], done=done)
+        recipe = experiment.recipes[trial.variant]
+        if recipe.negatives is not None:
+            miner = name_source(experiment.model(recipe.negatives.model))
+            fetched.setdefault(miner, fetch_source(context, miner))
+            mined = _mine(recipe.negatives, context, _Subject.of(fetched[miner]), prepared[recipe.data], done=done)
+        subject = _train(trial, context, subject, prepared, mined, test=tests[evaluation.on[0]], done=done)
     stage: StageName = "baseline" if trial.variant == BASELINE else "evaluate"
     results: dict[str, Result] = {}
     log: EncodingLog | None = None
@@ -151,6 +159,7 @@ def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
         training=None if subject is None else subject.log,
         training_cost_usd=None,
         encoding=log,
+        mining=None if mined is None else mined.log,
         parameters=list_parameters() if model.kind == "bm25" else None,
         evaluations=results,
     )
@@ -227,6 +236,7 @@ def _train(
     context: RunContext,
     base: _Subject,
     prepared: Mapping[str, stages.Prepared],
+    mined: Mined | None,
     *,
     test: stages.PreparedTest,
     done: _Stages,
@@ -236,11 +246,14 @@ def _train(
     recipe = experiment.recipes[trial.variant]
     if trial.seed is None:
         raise RecordError(f"{trial.id}: a trained trial needs a seed")
+    source = prepared[recipe.data]
+    rows, output = (source.data.train, source.output) if mined is None else (mined.rows, mined.output)
     done.progress.begin_stage("train")
     trained = stages.train(
         base.folder,
         base.digest,
-        prepared[recipe.data],
+        rows,
+        output.entry.files[TRAIN_FILE],
         recipe,
         test=test,
         evaluation=experiment.evaluation,
@@ -254,6 +267,25 @@ def _train(
     )
     done.note("train", trained.output)
     return _Subject(trained.folder, {}, trained.output.entry.digest, trained.log)
+
+
+def _mine(
+    negatives: Negatives, context: RunContext, miner: _Subject, prepared: stages.Prepared, *, done: _Stages
+) -> Mined:
+    """Find the negatives that a recipe wants."""
+    done.progress.begin_stage("mine")
+    mined = mine(
+        miner.folder,
+        miner.digest,
+        prepared,
+        negatives,
+        device=context.device,
+        encoding=make_encoding(context.experiment.model(negatives.model)),
+        store=context.store,
+    )
+    done.note("mine", mined.output)
+    done.progress.note(f"negatives for {mined.log.mined_rows} of {mined.log.given_rows} rows")
+    return mined
 
 
 def check_facts(name: str, data: PreparedData, lock: Lock) -> None:

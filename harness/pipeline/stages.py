@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 # Bumped by hand when a stage would give another output for the same inputs.
-VERSIONS: dict[StageName, int] = {"prepare": 1, "baseline": 3, "train": 2, "evaluate": 3}
+VERSIONS: dict[StageName, int] = {"prepare": 1, "baseline": 3, "mine": 1, "train": 2, "evaluate": 3}
 # Versions of these packages change numerics; those of others do not.
 NUMERIC_PACKAGES = ("accelerate", "numpy", "sentence-transformers", "tokenizers", "torch", "transformers")
 NOTES_FILE = "notes.json"
@@ -130,7 +130,8 @@ def prepare(data: Data, source: ResolvedSource, folder: Path, *, store: Store) -
 def train(
     base: Path,
     base_digest: str,
-    prepared: Prepared,
+    rows: Sequence[Row],
+    rows_digest: str,
     recipe: Recipe,
     *,
     test: PreparedTest,
@@ -143,7 +144,9 @@ def train(
     progress: StepProgress | None = None,
     trackers: Sequence[str] = (),
 ) -> Trained:
-    """Fine-tune a base model on the prepared pairs; ``test`` is what is evaluated on the way, where the recipe asks.
+    """Fine-tune a base model on rows, which ``rows_digest`` stands for.
+
+    ``test`` is what is evaluated on the way, where the recipe asks.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -158,7 +161,7 @@ def train(
         with Meter(device) as meter:
             checkpoint = train_model(
                 base,
-                list_inputs(prepared.data.train, recipe),
+                list_inputs(rows, recipe),
                 recipe,
                 seed=seed,
                 device=device,
@@ -180,17 +183,19 @@ def train(
             exclude={
                 "base": True,
                 "data": True,
+                # What they do is in the rows.
+                "negatives": True,
                 "precision": True,
                 "arguments": {"save_steps", "save_total_limit", "eval_steps", "dataloader_num_workers"},
             },
             exclude_none=True,
         ),
         "base": base_digest,
-        "pairs": prepared.output.entry.files["train.jsonl"],
+        "pairs": rows_digest,
         "seed": seed,
         "precision": precision,
-        **_list_encoding(encoding),
-        **_list_numeric_inputs(device),
+        **list_encoding(encoding),
+        **list_numeric_inputs(device),
     }
     output = store.get_or_make("train", inputs, make)
     text = read_text(output.folder / LOG_FILE, limit_bytes=2**26, error=StoreError)
@@ -243,8 +248,8 @@ def evaluate(
         "part": test.part,
         "top_k": evaluation.top_k,
         "batch_tokens": evaluation.batch_tokens,
-        **_list_encoding(encoding),
-        **_list_numeric_inputs(device),
+        **list_encoding(encoding),
+        **list_numeric_inputs(device),
     }
     return read_retrieved(store.get_or_make(stage, inputs, make), encoding.truncate_dims)
 
@@ -334,12 +339,13 @@ def digest_files(files: Mapping[str, str]) -> str:
     return hashlib.sha256(canonical_json(dict(files)).encode()).hexdigest()
 
 
-def _list_encoding(encoding: Encoding) -> dict[str, object]:
-    """Return what is set; nothing where the model's own settings, which its digest covers, decide."""
+def list_encoding(encoding: Encoding) -> dict[str, object]:
+    """Return what is set, as part of a key; nothing where the model's own settings, which its digest covers, decide."""
     return {} if encoding == OWN_ENCODING else {"encoding": dataclasses.asdict(encoding)}
 
 
-def _list_numeric_inputs(device: str) -> dict[str, object]:
+def list_numeric_inputs(device: str) -> dict[str, object]:
+    """Return what decides how numbers are rounded, as part of a key."""
     packages = list_packages()
     kind = device.partition(":")[0]
     inputs: dict[str, object] = {

@@ -47,7 +47,7 @@ MOST_LISTS = 100_000
 # Paths of a record's files stay below the results folder, whoever wrote the record.
 RELATIVE_PATH = r"^(?:[A-Za-z0-9][A-Za-z0-9_.=-]*/)*[A-Za-z0-9][A-Za-z0-9_.=-]*$"
 
-StageName = Literal["prepare", "baseline", "train", "evaluate"]
+StageName = Literal["prepare", "baseline", "mine", "train", "evaluate"]
 
 
 class StageCost(Frozen):
@@ -101,6 +101,14 @@ class TrainingLog(Frozen):
     batches: tuple[str, ...] = ()
     nondeterministic: tuple[str, ...] = ()
     weights_sha256: Digest
+
+
+class MiningLog(Frozen):
+    """Who found the negatives, for how many rows of those given; the others were left out of training."""
+
+    model: str
+    given_rows: Natural
+    mined_rows: Natural
 
 
 class EncodingLog(Frozen):
@@ -190,6 +198,8 @@ class Record(Frozen):
     training_cost_usd: Dollars | None
     # The first records had none.
     encoding: EncodingLog | None = None
+    # Of recipes whose negatives are mined.
+    mining: MiningLog | None = None
     # Of BM25, which is no encoder.
     parameters: dict[str, str | Number] | None = None
     # None where it ran in a process that ran one trial after another.

@@ -10,7 +10,7 @@ from harness.records.record import Record
 from harness.report.document import Command, Finding, Paragraph, Section, Table
 
 GIBIBYTE = 2**30
-STAGES = ("prepare", "baseline", "train", "evaluate")
+STAGES = ("prepare", "baseline", "mine", "train", "evaluate")
 
 
 def list_costs(records: Sequence[Record]) -> Section:
@@ -43,7 +43,7 @@ def list_costs(records: Sequence[Record]) -> Section:
     if resumed:
         names = ", ".join(sorted(resumed))
         blocks.append(Paragraph(f"Training went on from a checkpoint after an interruption in: {names}."))
-    blocks += [Paragraph(sentence) for sentence in _word_sharing(records)]
+    blocks += [Paragraph(sentence) for sentence in (*_word_sharing(records), *_word_mining(records))]
     return Section("Time, memory and cost", tuple(blocks))
 
 
@@ -57,6 +57,14 @@ def _word_sharing(records: Sequence[Record]) -> Iterator[str]:
     lost = [record.trial.id for record in records if record.execution and record.execution.attempts > 1]
     if lost:
         yield f"Begun again after a worker was lost: {', '.join(sorted(lost))}."
+
+
+def _word_mining(records: Sequence[Record]) -> Iterator[str]:
+    """Say how many rows each recipe with mined negatives was trained on."""
+    for cell, log in {(record.trial.model, record.trial.variant): record.mining for record in records}.items():
+        if log is not None:
+            where = "/".join(cell)
+            yield f"{log.model} found negatives for {log.mined_rows} of {log.given_rows} rows; {where} has no others."
 
 
 def list_mixed_devices(records: Sequence[Record]) -> Iterator[Finding]:

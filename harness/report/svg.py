@@ -43,7 +43,7 @@ DARK = {
     "#bf3989": "#f778ba",
     "#1b7c83": "#39c5cf",
 }
-STAGE_COLOURS = {"prepare": MUTED, "baseline": SERIES[5], "train": OURS, "evaluate": PUBLISHED}
+STAGE_COLOURS = {"prepare": MUTED, "baseline": SERIES[5], "mine": SERIES[3], "train": OURS, "evaluate": PUBLISHED}
 SETTINGS: Any = {
     "svg.fonttype": "none",  # text stays text; a browser takes its own sans serif
     "svg.hashsalt": "retrieval-harness",  # ids inside the file would be random otherwise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ NAMES = sorted(path.stem for path in MANIFESTS.glob("*.toml"))
 HUB = {"kind": "hub", "repository": "a/b", "revision": "0" * 40}
 FOLDER = {"kind": "folder", "path": "runs"}
 SELECTION = {"salt": "s", "train_rows": 20, "test_rows": 8}
+HARD = {"model": "other", "num_negatives": 1, "range_min": 0, "range_max": 5}
+MINED = {
+    **tomllib.loads(TINY)["recipes"]["finetuned"], "inputs": ["query", "passage", "negative"], "negatives": HARD,
+}  # fmt: skip
+MARGIN = {"loss": {"name": "MarginMSELoss"}, "inputs": ["query", "passage", "negative", "score"]}
 WHEELS = {"kind": "wheels", "packages": ["a==1"], "path": "a"}
 
 
@@ -132,6 +138,19 @@ def test_the_published_experiment_declares_what_was_published() -> None:
         # Recipes and models.
         ("recipes.finetuned.data", "huge", "recipes.finetuned.data: data set 'huge' is not among ['tiny']"),
         ("recipes.finetuned.lora", {"r": 16}, "recipes.finetuned.lora: found {'r': 16}: not yet"),
+        ("recipes.finetuned.negatives", HARD, "negatives: num_negatives is 1, the inputs have 0"),
+        ("recipes.finetuned", {**MINED, "inputs": ["query", "passage"]}, "num_negatives is 1, the inputs have 0"),
+        (
+            "recipes.finetuned",
+            {**MINED, "negatives": {**HARD, "model": "none"}},
+            "'none' is no embedding model of this",
+        ),
+        (
+            "recipes.finetuned",
+            {**MINED, "negatives": {**HARD, "range_min": 5}},
+            "leave 0 candidates, expected at least",
+        ),
+        ("recipes.finetuned", {**MINED, **MARGIN}, "mined rows have no score, which MarginMSELoss compares with"),
         ("recipes.finetuned.arguments.warmup_steps", 3, "warmup_ratio and warmup_steps are both given"),
         ("recipes.b", {"base": "finetund"}, "recipes.b.base: found 'finetund', expected another recipe: 'finetuned'"),
         ("recipes|a.b", {"base": "finetuned"}, "'a.b' cannot be a recipe's name"),
