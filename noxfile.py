@@ -40,6 +40,15 @@ def reproduce(session: nox.Session) -> None:
 
 
 @nox.session
+def stack(session: nox.Session) -> None:
+    """Compare a published stack of packages with today's; -- NAME --stack STACK and other options of `harness run`."""
+    _install_once(session)
+    _run(
+        session, "harness", "run", *session.posargs, *(() if "--stack" in session.posargs else ("--stack", "published"))
+    )
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Run the whole test suite, a worker for each core; -- -n 0 runs it in one process."""
     _install(session, "dev")

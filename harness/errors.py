@@ -62,5 +62,9 @@ class ClaimMissed(HarnessError):  # noqa: N818 - an outcome, not a fault
     exit_code = 1
 
 
+class StackError(HarnessError):
+    """A stack of other package versions cannot be made or used."""
+
+
 class PublishError(HarnessError):
     """What should be published is not there or not whole, or the hub does not take it."""

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.errors import StackError
+
 # Short names here, the plugin's long ones there: in pytest they share the command line with other plugins.
 OPTIONS = {
     "models": ("A,B", "only these models of the experiment"),
@@ -22,6 +24,8 @@ OPTIONS = {
     "gpus-per-trial": ("F", "of the cluster, as 1 or 0.5 (default: 1 where there are GPUs)"),
     "cpus-per-trial": ("N", "of the cluster, and threads of a trial (default: torch's own number)"),
 }
+# What a stack does not have a choice of: it runs on the CPU in fp32, and is no pytest session.
+NOT_IN_A_STACK = ("device", "precision", "report_to")
 COULD_NOT_RUN = 2
 # pytest would rewrite a plugin's assertions, of which this one has none, before anything imports it; where a project
 # makes warnings errors, its regret that this comes too late here would end the run.
@@ -39,11 +43,18 @@ def add_run_command(commands: argparse._SubParsersAction[argparse.ArgumentParser
     run.add_argument("--experiment", dest="named", metavar="NAME|PATH", help="the same, as an option")
     for name, (metavar, said) in OPTIONS.items():
         run.add_argument(f"--{name}", metavar=metavar, help=said)
+    run.add_argument(
+        "--stack",
+        metavar="NAME",
+        help="instead run it with the packages that the manifest pins as [stacks.NAME] and with today's, and compare",
+    )
     run.set_defaults(run=run_experiment)
 
 
 def run_experiment(options: argparse.Namespace) -> int:
-    """Run pytest on the manifest; ``further`` of the options are handed on to it."""
+    """Run pytest on the manifest; ``further`` of the options are handed on to it. A stack is compared instead."""
+    if options.stack is not None:
+        return _run_stack(options)
     import pytest  # noqa: PLC0415 - most commands need none
 
     from harness.pipeline.selection import choose_experiment, find_manifest, locate_experiments  # noqa: PLC0415 - likewise
@@ -55,6 +66,33 @@ def run_experiment(options: argparse.Namespace) -> int:
     code = pytest.main([str(find_manifest(name, locate_experiments(Path()))), *_spell(options), *options.further])
     # pytest has further codes for what could not be done.
     return int(code) if code in {0, 1} else COULD_NOT_RUN
+
+
+def _run_stack(options: argparse.Namespace) -> int:
+    """Run the experiment in a published stack and with today's packages, and write the tables again.
+
+    Raises:
+        StackError: an option makes no sense there; else see `run_stack`.
+    """
+    refused = [f"--{name.replace('_', '-')}" for name in NOT_IN_A_STACK if getattr(options, name) is not None]
+    if refused or options.further:
+        raise StackError(f"--stack does not go with {', '.join([*refused, *options.further])}: CPU and fp32 only")
+    from harness.pipeline.selection import RunConfig, locate_experiments  # noqa: PLC0415 - most commands need none
+    from harness.pipeline.stack import run_stack  # noqa: PLC0415 - likewise
+    from harness.report.results_folder import write_tables  # noqa: PLC0415 - likewise
+
+    config = RunConfig(
+        store=Path(options.store or ".store"),
+        results=Path(options.results or "results"),
+        experiment=options.named or options.experiment,
+        models=options.models,
+        seeds=options.seeds,
+        data_dir=None if options.data_dir is None else Path(options.data_dir),
+    )
+    for path in run_stack(config, options.stack, locate_experiments(Path()), lambda line: print(line, flush=True)):
+        print(path)
+    write_tables(config.results)
+    return 0
 
 
 def _spell(options: argparse.Namespace) -> Sequence[str]:

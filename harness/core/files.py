@@ -23,7 +23,7 @@ from harness.errors import SourceError
 SUMS_FILE = "SHA256SUMS"
 LEFTOVER_SECONDS = 86_400.0
 TEMPORARY_ENDING = re.compile("[a-z0-9_]{8}")  # as tempfile ends its names
-EVIDENCE = ("records", "runs", "reference")
+EVIDENCE = ("records", "runs", "reference", "stacks")
 # Written by measurements and not from records of trials.
 MEASURED = ("faults.json", "speed.md")
 # All that zipfile raises on a damaged archive, of which one wrong bit is enough: another method of compression, a name

@@ -21,6 +21,7 @@ from harness.experiment.data import Data, PartName, check_name, refuse_repeats
 from harness.experiment.evaluation import Evaluation, TestSet
 from harness.experiment.model import Model
 from harness.experiment.recipe import Recipe, merge_bases
+from harness.experiment.stack import Stack
 from harness.experiment.upgrade import upgrade_experiment
 
 MANIFEST_LIMIT_BYTES = 1_000_000
@@ -61,6 +62,8 @@ class Experiment(Frozen):
     comparisons: tuple[Comparison, ...] = ()
     forgetting: tuple[Forgetting, ...] = ()
     prices_usd_per_hour: dict[Line, Positive] = Field(default_factory=dict)
+    # Where else a recipe can be run says nothing of what is declared here: neither records nor digests hold it.
+    stacks: dict[str, Stack] = Field(default_factory=dict, exclude=True)
 
     @field_validator("name")
     @classmethod
@@ -73,12 +76,12 @@ class Experiment(Frozen):
         refuse_repeats(seeds, "seed")
         return seeds
 
-    @field_validator("data")
+    @field_validator("data", "stacks")
     @classmethod
-    def _plain_data(cls, data: dict[str, Data]) -> dict[str, Data]:
-        for name in data:
+    def _plain_names(cls, named: dict[str, Any]) -> dict[str, Any]:
+        for name in named:
             check_name(name)
-        return data
+        return named
 
     @field_validator("recipes")
     @classmethod

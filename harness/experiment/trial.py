@@ -106,6 +106,8 @@ def narrow(
         thresholds=tuple(item for item in experiment.thresholds if item.model in names),
         claims=tuple(item for item in experiment.claims if item.model in names),
         comparisons=tuple(item for item in experiment.comparisons if {model for model, _ in item.cells} <= names),
+        # No trial runs in one, and no record says that it did.
+        stacks={},
     )
 
 

@@ -23,7 +23,7 @@ from harness.errors import StoreError
 ENTRY_FILE = "entry.json"
 ENTRY_LIMIT_BYTES = 4_000_000
 LOCK_NOTICE_SECONDS = 5
-SCRATCH, ASIDE, LOCKS, SOURCES = "scratch", "aside", "locks", "sources"
+SCRATCH, ASIDE, LOCKS, SOURCES, STACKS = "scratch", "aside", "locks", "sources", "stacks"
 MAKING = ".making-"
 
 

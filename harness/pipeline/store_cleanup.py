@@ -10,14 +10,25 @@ from typing import Literal
 
 from harness.core.files import is_leftover
 from harness.errors import SourceError, StoreError
-from harness.pipeline.store import ASIDE, LOCKS, MAKING, SCRATCH, SOURCES, Entry, Store, check_output, read_entry
+from harness.pipeline.store import (
+    ASIDE,
+    LOCKS,
+    MAKING,
+    SCRATCH,
+    SOURCES,
+    STACKS,
+    Entry,
+    Store,
+    check_output,
+    read_entry,
+)
 from harness.records.record import Record, read_records
 
 Kind = Literal["output", "checkpoints of a training", "half-made output", "broken output", "sources", "left over"]
 # What `_remove`, and unpacking in the sources, name the folders that they work in.
 REMOVED = ".removed-"
 TEMPORARY = (REMOVED, ".unpacking-", ".wheels-")
-NO_STAGES = frozenset({ASIDE, LOCKS, SCRATCH, SOURCES})
+NO_STAGES = frozenset({ASIDE, LOCKS, SCRATCH, SOURCES, STACKS})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,46 @@
+"""A stored comparison of stacks is parsed strictly and lies where its name says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import RecordError
+from harness.records.stack import read_stack_record, read_stack_records
+from tests.support.stacks import make_stack_record, make_training, write_stack_record
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    record = make_stack_record()
+    assert read_stack_record(write_stack_record(record, tmp_path)) == record
+    assert read_stack_records(tmp_path) == (record,)
+
+
+def test_a_record_in_the_place_of_another_is_refused(tmp_path: Path) -> None:
+    path = write_stack_record(make_stack_record(), tmp_path)
+    path.rename(path.with_name("other.finetuned.published.json"))
+    with pytest.raises(RecordError, match=r"holds the record whose place is stacks/tiny/small.finetuned.published"):
+        read_stack_records(tmp_path)
+
+
+def test_a_step_without_its_batch_is_refused(tmp_path: Path) -> None:
+    path = write_stack_record(make_stack_record(), tmp_path)
+    data = json.loads(path.read_text(encoding="utf-8"))
+    del data["today"]["trainings"][0]["rows"][0]
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(RecordError, match="loss, rows and batches must have a value for each step"):
+        read_stack_record(path)
+
+
+def test_a_seed_that_is_listed_twice_is_refused() -> None:
+    record = make_stack_record()
+    with pytest.raises(ValueError, match=r"replayed: a seed is listed twice: \[0, 0\]"):
+        record.replace(replayed=(make_training(0), make_training(0)))
+
+
+def test_results_of_other_queries_are_refused() -> None:
+    record = make_stack_record()
+    with pytest.raises(ValueError, match=r"mrr@10 of the same queries; found \[3, 4\] queries"):
+        record.replace(replayed=(make_training(0, per_query=(1.0, 0.5, 0.0)),))
