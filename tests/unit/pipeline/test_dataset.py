@@ -126,6 +126,14 @@ def test_prepared_data_read_back_equal_and_are_written_the_same_twice(tmp_path: 
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
+def test_pairs_without_a_part_train_read_back_without_one(tmp_path: Path) -> None:
+    """The lock keeps the parts: one that appeared on the way would refuse every run."""
+    data = prepare_rows({"test": TEST}, merge=False)
+    write_prepared(tmp_path, data)
+    assert read_prepared(tmp_path) == data
+    assert list(read_prepared(tmp_path).facts.parts) == ["test"]
+
+
 def test_prepared_data_that_were_changed_are_refused(tmp_path: Path) -> None:
     write_prepared(tmp_path, prepare())
     write_rows(tmp_path / "test.jsonl", [{"id": "q1", "anchor": "three", "positive": "same text"}])
