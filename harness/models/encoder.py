@@ -25,6 +25,7 @@ from harness.models.encoding import (
     resolve_prompt,
     resolve_similarity,
 )
+from harness.models.failures import model_errors
 from harness.models.loading import load_model
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Encoder:
         dims: how many of them are evaluated, once for each.
         ways: how texts of each role are put into the model.
         notes: what a reader of the values should know of the encoding.
+        place: the model's folder, for messages.
     """
 
     model: SentenceTransformer
@@ -71,6 +73,7 @@ class Encoder:
     dims: tuple[int, ...]
     ways: Mapping[Role, Way]
     notes: tuple[str, ...]
+    place: str
 
     @property
     def prompts(self) -> dict[Role, str]:
@@ -132,6 +135,7 @@ def make_encoder(model: SentenceTransformer, encoding: Encoding, *, place: str) 
             *(f"{what} {note}" for what, note in notes.items() if note),
             *(note for role in ROLES if (note := note_unused(role, encoding, prompts, model.default_prompt_name))),
         ),
+        place=place,
     )
 
 
@@ -178,16 +182,18 @@ def encode_texts(
 
     Raises:
         HarnessError: `batch_tokens` is below 1, or memory does not suffice (names the batch).
+        SourceError: the model cannot embed these texts.
     """
     encoder.model.eval()
-    return _embed(
-        encoder.model,
-        texts,
-        encoder.ways[role],
-        width=encoder.width,
-        batch_tokens=batch_tokens,
-        progress=progress,
-    )
+    with model_errors(encoder.model, "embed texts", place=encoder.place):
+        return _embed(
+            encoder.model,
+            texts,
+            encoder.ways[role],
+            width=encoder.width,
+            batch_tokens=batch_tokens,
+            progress=progress,
+        )
 
 
 def encode_roles(
@@ -344,25 +350,8 @@ def _embed_or_explain(
     model: SentenceTransformer, texts: Sequence[str], way: Way, batch_tokens: int, place: str
 ) -> NDArray[np.float32]:
     """Embed by the library, and name the module where it fails."""
-    try:
+    with model_errors(model, "embed texts", place=place):
         return _embed(model, texts, way, width=0, batch_tokens=batch_tokens, progress=None)
-    except (HarnessError, KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as cause:
-        raise SourceError(
-            f"{place}: the model cannot embed texts{_name_module(model, cause)}: {describe_failure(cause)}"
-        ) from cause
-
-
-def _name_module(model: SentenceTransformer, error: BaseException) -> str:
-    """Name the model's module that an error came from: the last that its frames pass through."""
-    names = {id(module): f"{number}, {type(module).__name__}" for number, module in enumerate(model)}
-    found = ""
-    trace = error.__traceback__
-    while trace is not None:
-        found = names.get(id(trace.tb_frame.f_locals.get("self")), found)
-        trace = trace.tb_next
-    return f" (module {found})" if found else ""
 
 
 def _differ(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

@@ -18,6 +18,7 @@ from harness.models.checkpoints import SealedCheckpoint, find_checkpoint, prune_
 from harness.models.device import Precision, memory_errors, native_bf16, seed_everything, synchronize
 from harness.models.encoder import apply_length
 from harness.models.encoding import OWN_ENCODING, Encoding
+from harness.models.failures import model_errors
 from harness.models.loading import load_model
 from harness.records.record import LossPoint, TrainingLog
 
@@ -95,7 +96,8 @@ def train_model(
         evaluate: asked every ``eval_steps`` for the values of the model so far.
 
     Raises:
-        TrainingError: the loss is not finite, or memory does not suffice (names step and batch).
+        TrainingError: the loss is not finite, the model fails at a text, or memory does not suffice (names step and
+            batch).
         StoreError: the disk takes no checkpoint or model.
     """
     from datasets import Dataset  # noqa: PLC0415 - heavy
@@ -147,7 +149,11 @@ def train_model(
     trainer.remove_callback(PrinterCallback)
     clock.start()
     training = f"training in batches of {recipe.arguments.per_device_train_batch_size} rows"
-    with deterministic_algorithms() as nondeterministic, memory_errors(training, advice=ADVICE, error=TrainingError):
+    with (
+        deterministic_algorithms() as nondeterministic,
+        memory_errors(training, advice=ADVICE, error=TrainingError),
+        model_errors(model, "be trained", place=str(base), error=TrainingError),
+    ):
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest.folder))
     synchronize(device)
     seconds = clock.read()

@@ -12,8 +12,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from harness.errors import HarnessError
-from tests.support.tiny_model import Architecture, build_tiny_model
+from harness.errors import HarnessError, SourceError
+from tests.support.tiny_model import Architecture, build_tiny_model, put_beyond_embeddings
 
 ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 
@@ -49,6 +49,16 @@ def test_embeddings_are_those_of_the_librarys_encode(
     assert embeddings.dtype == np.float32
     assert embeddings.shape == expected.shape
     np.testing.assert_allclose(embeddings, expected, rtol=0, atol=1e-6)
+
+
+def test_a_model_that_fails_at_a_text_of_the_data_alone_is_named(tmp_path: Path) -> None:
+    from harness.models.encoder import encode_texts, open_encoder
+
+    # No text that every model is tried with has this word.
+    put_beyond_embeddings(build_tiny_model(tmp_path / "broken"), "cancer")
+    encoder = open_encoder(tmp_path / "broken", device="cpu")
+    with pytest.raises(SourceError, match=r"broken: the model cannot embed texts.*: IndexError"):
+        encode_texts(encoder, TEXTS, role="query", batch_tokens=200)
 
 
 def test_each_distinct_text_is_encoded_once_and_progress_is_told(tmp_path: Path) -> None:

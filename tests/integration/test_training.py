@@ -20,7 +20,7 @@ from harness.models.training import Checkpoint, train_model
 from harness.pipeline.rows import Row, list_columns
 from harness.records.record import TrainingLog
 from tests.support.manifests import make_rows, parse
-from tests.support.tiny_model import build_tiny_model
+from tests.support.tiny_model import build_tiny_model, put_beyond_embeddings
 from tests.support.tiny_training import change_recipe
 
 if TYPE_CHECKING:
@@ -158,6 +158,13 @@ def test_a_loss_that_is_no_number_stops_training_naming_step_and_batch(base: Pat
     assert said.startswith("step 2: the loss is nan; the batch begins with '")
     assert "what is the role of" in said
     assert not (tmp_path / "target" / "model").exists()
+
+
+def test_a_model_that_fails_at_a_text_of_the_data_is_named(tmp_path: Path) -> None:
+    broken = build_tiny_model(tmp_path / "broken")
+    put_beyond_embeddings(broken, "role")  # every question of the rows has it
+    with pytest.raises(TrainingError, match=r"broken: the model cannot be trained.*: IndexError"):
+        train(broken, tmp_path)
 
 
 def test_operators_without_a_deterministic_algorithm_are_listed_once_and_still_warned_of() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,6 +73,14 @@ def build_tiny_model(
         path.unlink()
     raw.rmdir()
     return folder
+
+
+def put_beyond_embeddings(model: Path, word: str) -> None:
+    """Give a word of a model's vocabulary an id that the model has no embedding for."""
+    path = model / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["model"]["vocab"][word] = 10_000
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def build_tokenizer(architecture: Architecture, max_length: int, *, padding_side: str = "right") -> Any:
