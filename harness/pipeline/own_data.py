@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from harness.core.text import clip
 from harness.errors import DataError
 from harness.experiment.data import PART_NAMES, PartName
 from harness.pipeline.tables import read_table
@@ -14,6 +15,8 @@ USUAL = {
     "query": ("query", "question", "anchor", "title", "sentence1"),
     "passage": ("passage", "answer", "positive", "context", "document", "text", "sentence2"),
 }
+# Of names that a table or folder may have any number of.
+SHOWN_CHARACTERS = 300
 SPLITS: dict[PartName, str] = {"train": "train", "dev": "validation", "test": "test"}
 
 
@@ -33,7 +36,8 @@ def list_judged(folder: Path) -> tuple[PartName, ...]:
     found = tuple(part for part in PART_NAMES if part in names)
     if not found:
         raise DataError(
-            f"{folder / 'qrels'}: expected train.tsv, dev.tsv or test.tsv, found {', '.join(sorted(names))}"
+            f"{folder / 'qrels'}: expected train.tsv, dev.tsv or test.tsv, found "
+            f"{clip(', '.join(sorted(names)), SHOWN_CHARACTERS)}"
         )
     return found
 
@@ -60,13 +64,14 @@ def choose_columns(there: Sequence[str], given: Mapping[str, str | None], *, pla
         DataError: a named column is not there, or none has a usual name; lists those there are.
     """
     chosen = {}
+    listed = clip(", ".join(there), SHOWN_CHARACTERS)
     for role, name in given.items():
         usual = (one for one in USUAL.get(role, ()) if one in there)
         found = next(usual, None) if name is None else name
         if found is None and role in USUAL:
-            raise DataError(f"{place}: which column is the {role}? say --{role}; there are: {', '.join(there)}")
+            raise DataError(f"{place}: which column is the {role}? say --{role}; there are: {listed}")
         if found is not None and found not in there:
-            raise DataError(f"{place}: --{role} {found}: no such column; there are: {', '.join(there)}")
+            raise DataError(f"{place}: --{role} {found}: no such column; there are: {listed}")
         if found is not None:
             chosen[role] = found
     return chosen

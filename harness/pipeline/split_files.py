@@ -153,7 +153,7 @@ def _read_patterns(folder: Path, config: str | None) -> dict[str, list[str]] | N
         return None
     if not isinstance(configs, list) or not all(isinstance(one, dict) for one in configs):
         raise DataError(f"{place}: configs: expected a list of configs")
-    named = {str(one.get("config_name", "default")): one for one in configs}
+    named = {_read_name(one.get("config_name", "default"), place): one for one in configs}
     chosen = config
     if chosen is None:
         default = [name for name, one in named.items() if name == "default" or one.get("default") == "true"]
@@ -201,11 +201,19 @@ def _list_patterns(said: Any, place: str) -> Iterator[tuple[str, str]]:
         case list():
             for one in said:
                 if isinstance(one, dict):
-                    yield from ((str(one.get("split")), pattern) for pattern in _list_texts(one.get("path"), place))
+                    split = _read_name(one.get("split"), place)
+                    yield from ((split, pattern) for pattern in _list_texts(one.get("path"), place))
                 else:
                     yield from (("train", pattern) for pattern in _list_texts(one, place))
         case _:
             _list_texts(said, place)
+
+
+def _read_name(said: Any, place: object) -> str:
+    """Take a name: of lists in lists that YAML's aliases repeat, to spell them out alone would take all memory."""
+    if not isinstance(said, str):
+        raise DataError(f"{place}: expected the name of a config or split as text, found {type(said).__name__}")
+    return said
 
 
 def _list_texts(said: Any, place: str) -> list[str]:

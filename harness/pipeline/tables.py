@@ -7,11 +7,12 @@ import gzip
 import io
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from harness.core.files import refuse_special
 from harness.core.text import clip
@@ -21,6 +22,12 @@ KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 SHOWN_CHARACTERS = 300
 # Of one cell of CSV; the reader's own limit of 128 KiB is less than a long passage.
 CELL_CHARACTERS = 2**30
+# What comes out of a compressed table: a hundred times its own size, far more than texts give, or this.
+MOST_TIMES = 100
+MOST_BYTES = 2**28
+CHUNK_BYTES = 2**18
+# Of Parquet at once: a page may say one text any number of times.
+BATCH_ROWS = 1024
 READ_ERRORS = (OSError, EOFError, UnicodeDecodeError, zlib.error)
 
 
@@ -121,7 +128,7 @@ def read_delimited(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]
 def _read_csv(path: Path, columns: Sequence[str] | None, delimiter: str = ",") -> Table:
     lines = read_delimited(path, delimiter)
     _, header = next(lines, (0, []))
-    repeated = next((name for name in header if header.count(name) > 1), None)
+    repeated = next((name for name, count in Counter(header).items() if count > 1), None)
     if repeated is not None:
         raise DataError(f"{path}: two columns are called {clip(repr(repeated), SHOWN_CHARACTERS)}")
     wanted = [(place, name) for place, name in enumerate(header) if columns is None or name in columns]
@@ -175,12 +182,16 @@ def _read_parquet(path: Path, columns: Sequence[str] | None) -> Table:
             # A compressed one cannot be read from its end, as Parquet is.
             file = parquet.ParquetFile(pa.BufferReader(stream.read()) if path.name.endswith(".gz") else stream)
             names = tuple(map(str, file.schema_arrow.names))
-            table = file.read(columns=[name for name in names if columns is None or name in columns])
-            rows = table.to_pylist()
-    except (pa.ArrowException, ValueError) as cause:
+            wanted = [name for name in names if columns is None or name in columns]
+            left, rows = _find_most(path), []
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
+                left = _count(batch.nbytes, left, path)
+                # A whole number has one spelling; those of other numbers differ between writers, so they are no text.
+                rows += [{name: _spell(cell) for name, cell in row.items()} for row in batch.to_pylist()]
+    # A date that Python has no number for, or a time zone that nobody knows, fails as it is made a value.
+    except (pa.ArrowException, ValueError, OverflowError, LookupError) as cause:
         raise DataError(f"{path}: broken Parquet: {clip(str(cause), SHOWN_CHARACTERS)}") from cause
-    # A whole number has one spelling; those of other numbers differ between writers, so they are no text.
-    return Table(names, [{name: _spell(cell) for name, cell in row.items()} for row in rows])
+    return Table(names, rows)
 
 
 def _spell(cell: Any) -> Any:
@@ -204,9 +215,39 @@ def _parse_line(line: str, path: Path, number: int) -> dict[str, Any]:
 _parse: Callable[[str], Any] = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Number).decode
 
 
+def _find_most(path: Path) -> int:
+    return max(MOST_TIMES * path.stat().st_size, MOST_BYTES)
+
+
+def _count(size: int, left: int, path: Path) -> int:
+    if size > left:
+        raise DataError(f"{path}: holds more than {_find_most(path)} bytes, the most that are read of a table so small")
+    return left - size
+
+
+class _Counted(io.RawIOBase):
+    """What comes out of a compressed file, counted: three megabytes can hold gigabytes."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = gzip.open(path, "rb")  # noqa: SIM115 - closed with this one
+        self._path, self._left = path, _find_most(path)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = self._stream.readinto(buffer)
+        self._left = _count(size, self._left, self._path)
+        return size
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
 def _open(path: Path) -> IO[bytes]:
     refuse_special(path)
-    return cast("IO[bytes]", gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
+    return io.BufferedReader(_Counted(path), CHUNK_BYTES) if path.name.endswith(".gz") else path.open("rb")
 
 
 @contextmanager

@@ -108,6 +108,10 @@ def test_a_data_dir_that_leads_out_of_the_source_is_refused(tmp_path: Path) -> N
         find(tmp_path, "README.md", "a.csv", config="qa")
 
 
+# A few lines whose aliases spell out to ten billion words.
+LAUGHS = "[&a0 [lol, lol], " + ", ".join(f"&a{n + 1} [{', '.join([f'*a{n}'] * 10)}]" for n in range(10)) + "]"
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [
@@ -121,8 +125,16 @@ def test_a_data_dir_that_leads_out_of_the_source_is_refused(tmp_path: Path) -> N
         ("- config_name: [", "broken YAML"),
         ("- " + "[" * 20_000, "broken YAML"),
         ("- config_name: " + "9" * 6000, "expected one of its configs: 9999"),
+        (f"- config_name: {LAUGHS}", "expected the name of a config or split as text, found list"),
+        (f"- config_name: qa\n  data_files: [{{split: {LAUGHS}, path: a.csv}}]", "split as text, found list"),
+        (f"- config_name: qa\n  data_files: [{{split: train, path: {LAUGHS}}}]", "expected paths of files, found list"),
+        (f"- config_name: qa\n  data_files: {LAUGHS}", "expected paths of files, found list"),
+        ("- config_name: qa\n  data_files: [{path: a.csv}]", "split as text, found NoneType"),
     ],
-    ids=["other", "none", "number", "list", "empty", "text", "tag", "open", "deep", "digits"],
+    ids=[
+        *("other", "none", "number", "list", "empty", "text", "tag", "open", "deep", "digits"),
+        *("laughing name", "laughing split", "laughing path", "laughing files", "no split"),
+    ],
 )
 def test_a_readme_that_does_not_fit_is_one_short_line(tmp_path: Path, said: str, message: str) -> None:
     write_readme(tmp_path, said)

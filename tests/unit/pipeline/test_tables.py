@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import time
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from harness.errors import DataError
+from harness.pipeline import tables
 from harness.pipeline.tables import read_json_lines, read_table
 
 # What readers take for numbers, dates, booleans and missing values.
@@ -127,6 +129,40 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path, name: str, content
     with pytest.raises(DataError) as caught:
         read_table(tmp_path / name)
     assert str(caught.value).startswith(f"{tmp_path / name}{said}")
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.jsonl.gz", "a.json.gz", "a.tsv.gz"])
+def test_a_small_file_that_holds_gigabytes_is_refused(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "MOST_BYTES", 2**20)
+    (tmp_path / name).write_bytes(gzip.compress(b'["' + b" " * 2**23))
+    with pytest.raises(DataError, match=rf"{name}: holds more than 1048576 bytes, the most that are read"):
+        read_table(tmp_path / name)
+
+
+def test_parquet_that_says_one_text_a_million_times_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MOST_BYTES", 2**20)
+    parquet.write_table(pa.table({"text": ["word " * 2000] * 5000}), tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").stat().st_size < 20_000
+    with pytest.raises(DataError, match=r"a\.parquet: holds more than \d+ bytes"):
+        read_table(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("kind", [pa.date32(), pa.duration("s")], ids=str)
+def test_a_date_that_python_cannot_say_is_broken_parquet(tmp_path: Path, kind: pa.DataType) -> None:
+    values = pa.array([2**31 - 1 if kind == pa.date32() else 2**62], kind)
+    parquet.write_table(pa.table({"text": values}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: broken Parquet: "):
+        read_table(tmp_path / "a.parquet")
+
+
+def test_a_table_of_many_columns_takes_no_longer_than_it_is(tmp_path: Path) -> None:
+    names = [f"c{number}" for number in range(100_000)]
+    (tmp_path / "a.csv").write_text(",".join(names) + "\n", encoding="utf-8")
+    started = time.process_time()
+    assert read_table(tmp_path / "a.csv").names == tuple(names)
+    assert time.process_time() - started < 20  # comparing each with each took minutes
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "json"])
