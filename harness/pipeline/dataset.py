@@ -215,8 +215,10 @@ def read_prepared(folder: Path) -> PreparedData:
 
 
 def _find_pairs(data: PreparedData) -> list[Row] | None:
-    """Return the rows of test where train and test are all, are pairs of one id each, and nothing is said beside them."""
-    if list(data.parts) != ["train", "test"] or any(row != Row.pair(row.query_id, row.query, row.passage) for row in data.train):
+    """Return the rows of test where the parts are train and test, and all rows are pairs of one id each."""
+    if list(data.parts) != ["train", "test"] or any(
+        row != Row.pair(row.query_id, row.query, row.passage) for row in data.train
+    ):
         return None
     test = data.tests["test"]
     names = [row.query_id for row in data.train] + list(test.queries)

@@ -18,11 +18,13 @@ from harness.errors import RecordError
 from harness.records.ranking import Passages, Ranking
 from harness.records.record import Artifact
 from harness.records.run import Run, read_run
-from harness.records.trec import Qrels, read_qrels
+from harness.records.trec import Limits, Qrels, read_qrels
 
 # A larger collection's texts are not published: a repository is no place for them, and a reader stops here.
 MAX_TEXTS_BYTES = 32 * 2**20
-FILE_LIMIT_BYTES = 256 * 2**20
+# Of a run or of judgements, from whomever they come. Bounded by what they become, too: 150 bytes a line of a run, 400 a
+# query. More queries than these no record that is read can have.
+LIMITS = Limits(bytes=256 * 2**20, lines=10_000_000, queries=500_000)
 KEPT_FIRST = 3
 
 
@@ -101,7 +103,7 @@ class Evidence:
             DataError: the file breaks a rule.
         """
         if artifact.path not in self._qrels:
-            self._qrels[artifact.path] = read_qrels(self._locate(artifact), max_bytes=FILE_LIMIT_BYTES)
+            self._qrels[artifact.path] = read_qrels(self._locate(artifact), limits=LIMITS)
         return self._qrels[artifact.path]
 
     def read_texts(self, artifact: Artifact) -> Texts:
@@ -123,7 +125,7 @@ class Evidence:
             RecordError: as `hash`.
             DataError: a file breaks a rule.
         """
-        found = read_run(self._locate(run), max_bytes=FILE_LIMIT_BYTES)
+        found = read_run(self._locate(run), limits=LIMITS)
         self._standings[run.path, qrels.path] = _stand(found, self.read_qrels(qrels))
         self._rankings[run.path] = self.passages.number(found)
         self.marks[run.path] = _mark(found)

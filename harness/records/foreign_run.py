@@ -9,14 +9,14 @@ import numpy as np
 
 from harness.errors import DataError
 from harness.records.run import Run
-from harness.records.trec import MAX_FILE_BYTES, read_fields
+from harness.records.trec import USUAL_LIMITS, Limits, read_fields
 
 _RUN_FIELDS = 6
 _SHOWN = 3
 
 
 def read_foreign_run(
-    path: Path, *, queries: Collection[str], passages: Collection[str], top_k: int, max_bytes: int = MAX_FILE_BYTES
+    path: Path, *, queries: Collection[str], passages: Collection[str], top_k: int, limits: Limits = USUAL_LIMITS
 ) -> Run:
     """Read the ranked lists of any system: ranks and the order of lines are not minded, as trec_eval does not.
 
@@ -28,7 +28,7 @@ def read_foreign_run(
         queries: the ids that may be asked.
         passages: the ids that may be ranked.
         top_k: ranks to keep.
-        max_bytes: the most to read, after decompression.
+        limits: the most to read.
 
     Returns:
         The run, of the queries in the order of ``queries``; those without a line are not in it.
@@ -39,7 +39,7 @@ def read_foreign_run(
     """
     known_passages = frozenset(passages)
     lists: dict[str, dict[str, float]] = {query: {} for query in queries}
-    for number, (query, _, passage, _, text, _) in read_fields(path, _RUN_FIELDS, max_bytes):
+    for number, (query, _, passage, _, text, _) in read_fields(path, _RUN_FIELDS, limits):
         place = f"{path}, line {number}"
         if query not in lists:
             raise DataError(f"{place}: query {query!r} is not one of the test set's {len(lists)}")

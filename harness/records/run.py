@@ -21,7 +21,8 @@ import numpy as np
 
 from harness.errors import DataError
 from harness.records.trec import (
-    MAX_FILE_BYTES,
+    USUAL_LIMITS,
+    Limits,
     check_ids,
     read_fields,
     write_lines,
@@ -149,12 +150,12 @@ def separate_ties(scores: tuple[float, ...]) -> list[np.float32]:
     return list(values)
 
 
-def read_run(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> Run:
+def read_run(path: Path, *, limits: Limits = USUAL_LIMITS) -> Run:
     """Read a TREC run, strictly: a file that two readers could rank differently is refused.
 
     Args:
         path: the file, gzipped when its name ends in .gz.
-        max_bytes: the most to read, after decompression.
+        limits: the most to read.
 
     Returns:
         The run, scores rounded to float32. Of a file by `write_run`: the same ranking.
@@ -168,7 +169,7 @@ def read_run(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> Run:
     lists: dict[str, tuple[list[str], list[str]]] = {}
     starts: dict[str, int] = {}
     current, passages, scores, seen = None, list[str](), list[str](), set[str]()
-    for number, (query_id, _, passage_id, rank, text, _) in read_fields(path, _RUN_FIELDS, max_bytes):
+    for number, (query_id, _, passage_id, rank, text, _) in read_fields(path, _RUN_FIELDS, limits):
         if query_id != current:
             if query_id in lists:
                 raise DataError(f"{path}, line {number}: query {query_id!r} comes again after another query")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import re
+import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
@@ -17,22 +19,35 @@ Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
 MAX_FILE_BYTES = 1 << 30
 """Files may come from strangers: reading stops here, counted after decompression."""
 MAX_LINE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is read of a file: bytes after decompression, lines, and queries, each of which takes room as a line."""
+
+    bytes: int = MAX_FILE_BYTES
+    lines: int = sys.maxsize
+    queries: int = sys.maxsize
+
+
+USUAL_LIMITS = Limits()
 BLOCK_BYTES = 1 << 16
 
 
-def read_fields(path: Path, count: int, max_bytes: int) -> Iterator[tuple[int, list[str]]]:
+def read_fields(path: Path, count: int, limits: Limits) -> Iterator[tuple[int, list[str]]]:
     """Yield line numbers from 1 and exactly `count` fields, separated by white space.
 
     Args:
         path: the file, gzipped when its name ends in .gz.
         count: fields in a line.
-        max_bytes: the most to read, after decompression.
+        limits: the most to read.
 
     Raises:
         DataError: naming file and line, when the file cannot be read, is not UTF-8, is too big, holds a NUL, or a line
             is too long or has another number of fields.
     """
     number, total = 0, 0
+    queries, last = 0, ""
     try:
         with _open(path) as file:
             for line in _read_lines(file):
@@ -40,14 +55,20 @@ def read_fields(path: Path, count: int, max_bytes: int) -> Iterator[tuple[int, l
                 total += len(line)
                 if len(line) > MAX_LINE_BYTES:
                     raise DataError(f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes")
-                if total > max_bytes:
-                    raise DataError(f"{path}, line {number}: the file is longer than {max_bytes} bytes")
+                if total > limits.bytes:
+                    raise DataError(f"{path}, line {number}: the file is longer than {limits.bytes} bytes")
+                if number > limits.lines:
+                    raise DataError(f"{path}: has more than {limits.lines} lines, the most that are read")
                 text = line.decode()
                 fields = text.split()
                 if len(fields) != count:
                     raise DataError(f"{path}, line {number}: {len(fields)} fields, expected {count}")
                 if "\0" in text:
                     raise DataError(f"{path}, line {number}: holds a NUL")
+                # Each time that another query begins: what is in two places counts twice.
+                queries, last = queries + (fields[0] != last), fields[0]
+                if queries > limits.queries:
+                    raise DataError(f"{path}: has more than {limits.queries} queries, the most that are read")
                 yield number, fields
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, line {number}: not UTF-8: {error.reason}") from error
@@ -141,12 +162,12 @@ def write_qrels(qrels: Qrels, path: Path) -> None:
     write_lines(lines, path)
 
 
-def read_qrels(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> dict[str, dict[str, int]]:
+def read_qrels(path: Path, *, limits: Limits = USUAL_LIMITS) -> dict[str, dict[str, int]]:
     """Read TREC qrels, in the file's order.
 
     Args:
         path: the file, gzipped when its name ends in .gz.
-        max_bytes: the most to read, after decompression.
+        limits: the most to read.
 
     Returns:
         Query id -> passage id -> relevance.
@@ -156,7 +177,7 @@ def read_qrels(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> dict[str, dict
             fields, a relevance that is no whole number of at most nine digits, or a judgement made before.
     """
     qrels: dict[str, dict[str, int]] = {}
-    for number, (query_id, _, passage_id, relevance) in read_fields(path, _FIELDS, max_bytes):
+    for number, (query_id, _, passage_id, relevance) in read_fields(path, _FIELDS, limits):
         judgements = qrels.setdefault(query_id, {})
         if passage_id in judgements:
             raise DataError(f"{path}, line {number}: {passage_id!r} is judged twice for query {query_id!r}")

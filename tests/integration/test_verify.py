@@ -18,6 +18,7 @@ from harness.errors import SourceError
 from harness.evidence.verify import verify_records, verify_results
 from harness.experiment.lock import LockedSource
 from harness.records.run import Run, read_run
+from harness.records.trec import Limits
 from harness.report.results_folder import write_tables
 from tests.support.evidence import edit_record, find, make_evidence, rewrite
 from tests.support.records import DIGEST, MODEL, first_result
@@ -61,9 +62,9 @@ def test_whole_evidence_is_verified(evidence: Path) -> None:
 def test_every_run_is_read_once(evidence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
-    def count(path: Path, *, max_bytes: int) -> Run:
+    def count(path: Path, *, limits: Limits) -> Run:
         read.append(path.name)
-        return read_run(path, max_bytes=max_bytes)
+        return read_run(path, limits=limits)
 
     monkeypatch.setattr("harness.records.artifacts.read_run", count)
     verify_results(evidence / "results", experiments=evidence / "experiments", rounds=ROUNDS)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import RecordError
+from harness.errors import DataError, RecordError
 from harness.records import artifacts
-from harness.records.artifacts import format_texts, read_texts
+from harness.records.artifacts import Evidence, format_texts, read_texts
+from harness.records.record import Artifact
 
 
 def write(path: Path, content: bytes) -> str:
@@ -53,3 +54,13 @@ def test_a_small_file_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pytest
 def test_more_texts_than_a_repository_wants_are_not_published(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "MAX_TEXTS_BYTES", 100)
     assert format_texts({"q": "a" * 100}, {}) is None
+
+
+def test_judgements_of_a_stranger_are_bounded_by_what_they_become(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "LIMITS", artifacts.LIMITS.__class__(queries=100))
+    lines = "".join(f"q{number} 0 p 1\n" for number in range(101))
+    named = Artifact(path="qrels.gz", sha256=write(tmp_path / "qrels.gz", gzip.compress(lines.encode())))
+    with pytest.raises(DataError, match="more than 100 queries"):
+        Evidence(tmp_path).read_qrels(named)

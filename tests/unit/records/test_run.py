@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from harness.errors import DataError, HarnessError, StoreError
 from harness.records.run import Run, read_run, separate_ties, write_run
-from harness.records.trec import MAX_LINE_BYTES, read_qrels, write_qrels
+from harness.records.trec import MAX_LINE_BYTES, Limits, read_qrels, write_qrels
 
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-(2.0**100), max_value=2.0**100)
 IDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=8)
@@ -249,7 +249,20 @@ def test_a_decompression_bomb_is_stopped_at_the_bound(tmp_path: Path) -> None:
         read_qrels(path)
     path.write_bytes(gzip.compress(b"".join(b"q 0 a%d 1\n" % number for number in range(1000))))
     with pytest.raises(DataError, match="longer than 500 bytes"):
-        read_qrels(path, max_bytes=500)
+        read_qrels(path, limits=Limits(bytes=500))
+
+
+@pytest.mark.parametrize(("reader", "rest"), [(read_run, "Q0 a 1 0.5 t"), (read_qrels, "0 a 1")])
+@pytest.mark.parametrize(("limits", "said"), [(Limits(lines=9), "9 lines"), (Limits(queries=9), "9 queries")])
+def test_lines_and_queries_are_counted_since_each_takes_more_room_than_its_bytes(
+    reader: Callable[..., object], rest: str, limits: Limits, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "many"
+    path.write_text("".join(f"q{number} {rest}\n" for number in range(9)), encoding="utf-8")
+    reader(path, limits=limits)
+    path.write_text("".join(f"q{number} {rest}\n" for number in range(10)), encoding="utf-8")
+    with pytest.raises(DataError, match=f"has more than {said}, the most that are read"):
+        reader(path, limits=limits)
 
 
 @pytest.mark.parametrize(("reader", "rest"), [(read_run, "Q0 a 1 0.5 t"), (read_qrels, "0 a 1")])
