@@ -160,7 +160,8 @@ def _read_patterns(folder: Path, config: str | None) -> dict[str, list[str]] | N
         chosen = next(iter(named)) if len(named) == 1 else next(iter(default), None)
     if chosen is None or chosen not in named:
         there = clip(", ".join(named), SHOWN_CHARACTERS)
-        raise DataError(f"{place}: config {quote(config)}: expected one of its configs: {there}")
+        said = "config is not set" if config is None else f"config {quote(config)}"
+        raise DataError(f"{place}: {said}: expected one of its configs: {there}")
     one = named[chosen]
     found = list(_list_patterns(one.get("data_files"), f"{place}: config {quote(chosen)}"))
     if not found:

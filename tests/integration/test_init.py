@@ -156,6 +156,26 @@ def test_a_parquet_of_triplets_becomes_a_run(folder: Path) -> None:
         run(folder, "triplets.toml")
 
 
+def test_a_config_of_several_is_asked_for_and_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    configs = {"qa": ("train", "test"), "more": ("all",)}
+    card = ["---", "configs:"]
+    for config, splits in configs.items():
+        card += [f"- config_name: {config}", "  data_files:"]
+        for split in splits:
+            card += [f"  - split: {split}", f"    path: {config}/{split}.jsonl"]
+            rows = [{"question": f"{config} {split} {n}?", "answer": f"{config} {split} {n}"} for n in range(20)]
+            write_rows(folder / "faq" / config / f"{split}.jsonl", rows)
+    (folder / "faq" / "README.md").write_text("\n".join([*card, "---", ""]), encoding="utf-8")
+    assert main(["init", "faq", "--model", "tiny-model"]) == 2
+    assert "config is not set: expected one of its configs: qa, more" in capsys.readouterr().err
+    assert main(["init", "faq", "--model", "tiny-model", "--config", "qa"]) == 0
+    assert "splits by the source's own names: train, test" in capsys.readouterr().out
+    assert read_experiment(folder / "faq.toml").data["faq"].config == "qa"
+    assert main(["init", "faq", "--model", "tiny-model", "--config", "more", "--name", "more"]) == 0
+    facts = (read_lock(folder / "more.lock", read_experiment(folder / "more.toml")).data or {})["more"]
+    assert (facts.passages, set(facts.parts)) == (20, {"train", "test"})
+
+
 def test_nothing_is_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "rows.lock").write_text("mine", encoding="utf-8")
     assert main(["init", "rows", "--id", "id", "--model", "tiny-model"]) == 2
