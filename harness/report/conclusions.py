@@ -9,6 +9,7 @@ from harness.analysis.paired_queries import ChangedCell
 from harness.analysis.verdict import CellVerdict, ExperimentVerdict
 from harness.core.text import relate_p
 from harness.experiment.claims import BASELINE
+from harness.experiment.manifest import Experiment
 from harness.report.comparison_words import word_difference
 from harness.report.findings import cut_source, shorten
 
@@ -35,7 +36,7 @@ def _list_sentences(judged: ExperimentVerdict) -> Iterator[str]:
             yield from (conclude(cell) for cell in sorted(cells, key=lambda cell: cell.claim.variant == BASELINE))
         if not cells:
             yield from (
-                f"Nothing was published to compare with. {describe_change(change)}"
+                f"Nothing was published to compare with. {describe_change(change, judged.experiment)}"
                 for change in judged.changes
                 if (change.pair.model, change.measure) == (model.name, primary)
             )
@@ -89,10 +90,11 @@ def word_other_queries(cell: CellVerdict, reason: str) -> str:
     )
 
 
-def describe_change(cell: ChangedCell) -> str:
-    """Say what fine-tuning changed, query by query."""
+def describe_change(cell: ChangedCell, experiment: Experiment) -> str:
+    """Say what fine-tuning changed, query by query, and where there are several test sets, on which one."""
+    on = f" on {experiment.primary_set}" if len(experiment.evaluation.on) > 1 else ""
     return (
-        f"{cell.pair.label}: fine-tuning changes {cell.measure} by {cell.difference:+.4f} per query (95 % interval "
+        f"{cell.pair.label}: fine-tuning changes {cell.measure}{on} by {cell.difference:+.4f} per query (95 % interval "
         f"{cell.interval.low:+.4f} to {cell.interval.high:+.4f}, p {relate_p(cell.p_holm)} after Holm): "
         f"{cell.counts.wins} queries won, {cell.counts.ties} tied, {cell.counts.losses} lost."
     )

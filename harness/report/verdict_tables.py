@@ -131,6 +131,9 @@ def summarise_values(found: Assessment) -> Section:
     """Set published values beside ours in one narrow table per model: what a person looks for first."""
     blocks: list[Paragraph | Table] = []
     experiment = found.shelf.experiment
+    others = experiment.evaluation.on[1:]
+    if others:
+        blocks.append(Paragraph(f"On {experiment.primary_set}; on {', '.join(others)} below, by test set."))
     for pair in list_pairs(experiment):
         base, tuned = found.shelf.select_pair(pair)
         if base or tuned:
@@ -144,7 +147,7 @@ def summarise_values(found: Assessment) -> Section:
         for effect in found.judged.effects
     ]
     blocks += [
-        Paragraph(describe_change(cell))
+        Paragraph(describe_change(cell, experiment))
         for cell in found.judged.changes
         if cell.measure == experiment.evaluation.primary and found.list_all_claims(cell.pair)
     ]

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from harness.analysis.verdict import judge
 from harness.cli.main import main
 from harness.evidence.verify import verify_records
 from harness.records.artifacts import Evidence
 from harness.records.record import Record, read_record, read_records
 from harness.records.run import read_run
-from harness.report.document import Table
-from harness.report.experiment import build_report
+from harness.report.conclusions import describe_change
+from harness.report.document import Paragraph, Table
+from harness.report.experiment import build_report, find_experiment
 from harness.report.markdown import render_markdown
 from tests.support.manifests import TINY, make_rows, write_data, write_rows
 from tests.support.tiny_model import build_tiny_model
@@ -222,12 +224,24 @@ def test_the_report_has_a_table_per_test_set_and_judges_claims_where_they_are_ma
         "small/finetuned",
     ):
         assert part in text.replace("\\", "")
+    (first,) = (section for section in report.sections if section.heading == "In short")
+    assert first.blocks[0] == Paragraph("On tiny/test; on other/test below, by test set.")
     (section,) = (section for section in report.sections if section.heading == "By test set")
     (_, other) = section.blocks
     assert isinstance(other, Table)
     ours = read(folder, "small.twice.seed=0").at("other/test", 8).values["mrr@10"]
     assert ["small/twice", "trained", "8", f"{ours:.4f}"] in [list(row[:4]) for row in other.rows]
     assert any(f"mrr@10 on other/test@8 {ours:.4f}, published 0.8919" in found.text for found in report.findings)
+
+
+def test_what_fine_tuning_changed_names_the_test_set_where_there_are_several(folder: Path) -> None:
+    records = read_records(folder / "results" / "records" / "tiny")
+    judged = judge(find_experiment(records), records, rounds=100)
+    experiment = judged.experiment
+    said = describe_change(judged.changes[0], experiment)
+    assert said.startswith("small/finetuned: fine-tuning changes accuracy@1 on tiny/test by ")
+    alone = experiment.replace(evaluation=experiment.evaluation.replace(on=("tiny/test",)))
+    assert describe_change(judged.changes[0], alone).startswith("small/finetuned: fine-tuning changes accuracy@1 by ")
 
 
 def test_test_sets_are_exported_for_others_to_rank(folder: Path, tmp_path: Path) -> None:
