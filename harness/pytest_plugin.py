@@ -6,6 +6,7 @@ nothing heavy is imported before one of the cases is collected.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import errno
 import io
@@ -33,6 +34,7 @@ CASES = "harness.pytest_cases"
 TRIAL_CASE, CLAIMS_CASE = "test_experiment_trial", "test_experiment_claims"
 # What a run may end with. pytest's own further codes say that something could not be done.
 PASSED, MISSED, COULD_NOT_RUN = 0, 1, 2
+TOO_LITTLE_MEMORY = "too little memory"
 
 
 @dataclasses.dataclass
@@ -50,6 +52,7 @@ class Session:
     missed: int = 0
     failures: list[str] = dataclasses.field(default_factory=list)
     token: str | None = None
+    starved: bool = False
 
 
 SESSION = pytest.StashKey[Session]()
@@ -80,7 +83,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start with nothing seen, and refuse more than one manifest."""
-    config.stash[SESSION] = Session()
+    session = config.stash[SESSION] = Session()
+    atexit.register(_end_starved, session)
     config.pluginmanager.register(_Guard(), "harness-guard")
     manifests = [argument for argument in config.args if argument.partition("::")[0].endswith(".toml")]
     if len({argument.partition("::")[0] for argument in manifests}) > 1:
@@ -234,6 +238,7 @@ def pytest_runtest_makereport(
     report = yield
     if explained is not None:
         report.longrepr = explained
+        session.starved |= TOO_LITTLE_MEMORY in explained
     if report.failed:
         if isinstance(error, ThresholdMissed | ClaimMissed):
             session.missed += 1
@@ -287,6 +292,28 @@ def _take_for_unrun(ours: Session, error: Exception) -> None:
     # One line: where GitHub listens again, no line of it may begin a command.
     print(printable(f"could not run: {type(error).__name__}: {error}"), file=sys.stderr)
     ours.session.exitstatus = COULD_NOT_RUN
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
+    """End with 2 where not even pytest's own report of an error finds the memory that it takes."""
+    try:
+        return (yield)
+    except MemoryError:
+        session = config.stash.get(SESSION, None)
+        if session is None or not (session.ours or session.manifest):
+            raise
+        session.starved = True
+    print(f"could not run: {TOO_LITTLE_MEMORY}", file=sys.stderr)
+    return COULD_NOT_RUN
+
+
+def _end_starved(session: Session) -> None:
+    """End Python here where memory ended before: libraries crash as they are taken down without any (signal 11)."""
+    if session.starved:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(COULD_NOT_RUN)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -395,7 +422,7 @@ def _explain(error: BaseException) -> str | None:
         return printable(f"{type(error).__name__}: {error}", keep="\n")
     short = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     if short or (isinstance(error, ImportError) and "failed to map segment" in str(error)):
-        return f"too little memory: {type(error).__name__}: {printable(str(error)) or 'no more could be had'}"
+        return f"{TOO_LITTLE_MEMORY}: {type(error).__name__}: {printable(str(error)) or 'no more could be had'}"
     return None
 
 

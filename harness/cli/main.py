@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HarnessError as error:
         print(f"harness: {type(error).__name__}: {_show(str(error))}", file=sys.stderr)
         return error.exit_code
+    except MemoryError:
+        # A traceback takes memory, too.
+        print("harness: too little memory", file=sys.stderr)
+        return FAILED
     except Exception as error:  # noqa: BLE001 - whatever nobody foresaw is no answer: Python's own exit code would say "no"
         if isinstance(error, BrokenPipeError) and _has_lost_reader():
             return READER_GONE

@@ -183,3 +183,45 @@ def test_where_memory_ends_in_a_trial_not_even_a_traceback_is_made_of_it(
     assert code == 2, said
     assert "too little memory: MemoryError: 8 GiB" in said
     assert "INTERNALERROR" not in said
+
+
+# Registered before ours, and so carried out behind it: as a library's own end is.
+CRASHING = """
+import atexit, os, signal
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGSEGV))
+"""
+
+
+def test_a_library_that_crashes_as_it_ends_without_memory_takes_no_verdict_along(
+    place: Path, first: tuple[int, str], tmp_path: Path
+) -> None:
+    """With `ulimit -v 800000` all was said, and then the process ended by signal 11."""
+    assert first[0] == 0
+    (tmp_path / "crashing.py").write_text(HUNGRY + CRASHING, encoding="utf-8")
+    search = os.pathsep.join((str(tmp_path), str(ROOT)))
+    code, said = run_pytest(place, *OPTIONS, "-p", "crashing", PYTHONPATH=search)
+    assert code == 2, said
+    assert "too little memory: MemoryError: 8 GiB" in said
+
+
+GREEDY = """
+import pytest
+
+def pytest_collection_finish():
+    raise RuntimeError("any error")
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_internalerror():
+    raise MemoryError
+"""
+
+
+def test_where_pytest_has_no_memory_to_report_an_error_it_is_said_and_no_missed_threshold(
+    place: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "greedy.py").write_text(GREEDY, encoding="utf-8")
+    search = os.pathsep.join((str(tmp_path), str(ROOT)))
+    code, said = run_pytest(place, *OPTIONS, "-p", "greedy", PYTHONPATH=search)
+    assert code == 2, said
+    assert "could not run: too little memory" in said
+    assert "Traceback" not in said

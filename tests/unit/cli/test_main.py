@@ -141,3 +141,16 @@ def test_a_broken_record_is_named_not_left_out(results: Path, capsys: pytest.Cap
     assert main(["report", str(results)]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == f"harness: tiny could not be judged: {path}: unknown key 'vlues'; did you mean 'values'?"
+
+
+def test_where_memory_ends_one_line_says_so(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python's own way would be a traceback, which takes memory, and exit code 1, which says no."""
+
+    def starve(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("harness.experiment.manifest.read_text", starve)
+    assert lock(manifest) == 2
+    assert capsys.readouterr().err == "harness: too little memory\n"
