@@ -61,6 +61,7 @@ class Driver:
         environment = describe_machine(selected.base)
         self.experiment = selected.experiment
         self.room = room
+        self._packages = list_packages()
         self._context = RunContext(
             experiment=selected.experiment,
             lock=selected.lock,
@@ -102,7 +103,7 @@ class Driver:
             threads=self.room.threads,
             store=str(context.store.root),
             harness_version=importlib.metadata.version("retrieval-harness"),
-            packages=list_packages(),
+            packages=self._packages,
             carried=self._carried_sums,
             prepared=tuple(output.entry.key for output in self._prepared.values()),
             manifest_commit=environment.manifest_commit,
@@ -175,7 +176,7 @@ class Driver:
             "device": self.room.device.partition(":")[0],
             "threads": self.room.threads,
             "precision": self._context.config.precision,
-            "packages": list_packages(),
+            "packages": self._packages,
         }
 
     def _prepare(self, name: str) -> None:

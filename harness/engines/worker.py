@@ -129,14 +129,15 @@ def _place_sources(job: Job, store: Store, ask: Ask) -> Path:
     wanted = job.lock.sources_digest[:24] + digest({"": repr(sorted(job.carried.items())).encode()})[""][:24]
     base = store.root / SOURCES / f"carried-{wanted}"
     try:
-        if base.is_dir() and hash_tree(base) == job.carried:
-            return base
         base.parent.mkdir(parents=True, exist_ok=True)
         clear_leftovers(base.parent, ".carrying-")
+        # Looked at with the lock held: another worker of this node may be at it, or be reading what it made.
         with (
             store.hold(SOURCES, base.name),
             tempfile.TemporaryDirectory(dir=base.parent, prefix=".carrying-") as making,
         ):
+            if base.is_dir() and hash_tree(base) == job.carried:
+                return base
             target = Path(making) / "files"
             target.mkdir()
             for name, content in ask("carried").items() if job.carried else ():

@@ -20,6 +20,9 @@ import psutil
 import pytest
 
 from harness.cli.main import main
+from harness.engines.engine import EngineConfig
+from harness.errors import HarnessError
+from harness.pipeline.selection import RunConfig
 from harness.records.record import Record, read_records
 from tests.support.tiny_trials import Place, make_place, summarise
 
@@ -267,3 +270,35 @@ def test_no_cluster_at_an_address_is_said_before_anything_runs(place: Place, tmp
     driver = start(place.at(tmp_path), "--engine=ray", "--address=127.0.0.1:9")
     assert driver.end() == 2
     assert "no Ray cluster at 127.0.0.1:9" in driver.said
+
+
+@pytest.mark.parametrize(
+    ("case", "given"),
+    [
+        ((4, "auto", None), 1),
+        ((4, "auto", 0.5), 0.5),
+        ((4, "auto", 0), 0),
+        ((4, "cpu", None), 0),
+        ((0, "auto", None), 0),
+        ((0, "cuda", None), 1),
+    ],
+)
+def test_a_trial_takes_a_gpu_where_there_are_some(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, case: tuple[int, str, float | None], given: float
+) -> None:
+    from harness.engines import ray_engine
+
+    there, device, asked = case
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0, "GPU": float(there)})
+    config = EngineConfig("ray", address="auto", gpus_per_trial=asked)
+    assert ray_engine._choose_gpus(config, RunConfig(tmp_path, tmp_path, device=device)) == given
+
+
+def test_a_gpu_for_a_trial_on_the_cpu_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from harness.engines import ray_engine
+
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0, "GPU": 4.0})
+    with pytest.raises(HarnessError, match=r"device is cpu and gpus_per_trial 0\.5"):
+        ray_engine._choose_gpus(
+            EngineConfig("ray", "auto", gpus_per_trial=0.5), RunConfig(tmp_path, tmp_path, device="cpu")
+        )
