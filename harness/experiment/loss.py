@@ -20,6 +20,8 @@ LossName = Literal[
     "ContrastiveLoss",
     "OnlineContrastiveLoss",
     "MarginMSELoss",
+    "GISTEmbedLoss",
+    "CachedGISTEmbedLoss",
 ]
 Direction = Literal["query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc"]
 # Names of the library's TripletDistanceMetric and SiameseDistanceMetric.
@@ -49,6 +51,7 @@ class LossKind:
     own_pass: bool = False
 
 
+_GUIDED = ("margin_strategy", "margin", "contrast_anchors", "contrast_positives")
 _RANKING = ("directions", "partition_mode", "hardness_mode", "hardness_strength")
 
 LOSSES: Mapping[LossName, LossKind] = {
@@ -63,6 +66,10 @@ LOSSES: Mapping[LossName, LossKind] = {
     "ContrastiveLoss": LossKind(("distance_metric", "margin"), ("size_average",), label="label"),
     "OnlineContrastiveLoss": LossKind(("distance_metric", "margin"), label="label"),
     "MarginMSELoss": LossKind(least_texts=3, most_texts=3, label="score"),
+    "GISTEmbedLoss": LossKind(("guide", "temperature"), _GUIDED, most_texts=3, own_pass=True),
+    "CachedGISTEmbedLoss": LossKind(
+        ("guide", "temperature", "mini_batch_size"), _GUIDED, most_texts=None, own_pass=True
+    ),
 }
 
 
@@ -80,6 +87,11 @@ class Loss(Frozen):
     triplet_margin: Strength | None = None
     margin: Strength | None = None
     size_average: bool | None = None
+    guide: str | None = None
+    temperature: Positive | None = None
+    margin_strategy: Literal["absolute", "relative"] | None = None
+    contrast_anchors: bool | None = None
+    contrast_positives: bool | None = None
 
     @property
     def kind(self) -> LossKind:

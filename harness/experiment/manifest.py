@@ -105,6 +105,8 @@ class Experiment(Frozen):
             unknown = [name for name in model.recipes if name not in self.recipes]
             if unknown:
                 raise ValueError(f"model {model.name!r}: recipe {unknown[0]!r} is not among {list(self.recipes)}")
+            for recipe_name in model.recipes:
+                self._check_helpers(recipe_name)
         return self
 
     @model_validator(mode="after")
@@ -136,16 +138,17 @@ class Experiment(Frozen):
             if "negative" in there:
                 raise ValueError(f"recipes.{name}.negatives: data set {recipe.data!r} has negatives of its own")
             there = (*there, "negative")
-            miner = next((model for model in self.models if model.name == recipe.negatives.model), None)
-            if miner is None or miner.kind != "dense":
-                raise ValueError(
-                    f"recipes.{name}.negatives.model: {recipe.negatives.model!r} is no embedding model of this manifest"
-                )
         lacking = [one for one in recipe.inputs if one.partition("_")[0] not in there]
         if lacking:
             raise ValueError(
                 f"recipes.{name}.inputs: {lacking[0]!r} is not in data set {recipe.data!r}; it has {', '.join(there)}"
             )
+
+    def _check_helpers(self, name: str) -> None:
+        dense = {model.name for model in self.models if model.kind == "dense"}
+        for key, helper in self.recipes[name].helpers.items():
+            if helper not in dense:
+                raise ValueError(f"recipes.{name}.{key}: {helper!r} is no embedding model of this manifest")
 
     def _check_cell(self, cell: Threshold | Claims, measures: Iterable[str]) -> None:
         model = self._check_variant(cell.model, cell.variant)

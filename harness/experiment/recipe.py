@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from harness.core.schema import Frozen
+from harness.core.schema import Count, Frozen, Positive
 from harness.errors import ManifestError
 from harness.experiment.arguments import Arguments, join_arguments
+from harness.experiment.data import refuse_repeats
 from harness.experiment.loss import Loss
 from harness.experiment.negatives import Negatives
 
@@ -45,6 +46,20 @@ class Embedding(Frozen):
     cpu: Literal["padded", "packed"]
 
 
+class Matryoshka(Frozen):
+    """The loss is also computed of the embeddings' first so many numbers, and summed by weight: MatryoshkaLoss."""
+
+    dims: Annotated[tuple[Count, ...], Field(min_length=1)]
+    weights: tuple[Positive, ...] | None = None
+
+    @model_validator(mode="after")
+    def _each_once_with_its_weight(self) -> Self:
+        refuse_repeats(self.dims, "dimension")
+        if self.weights is not None and len(self.weights) != len(self.dims):
+            raise ValueError(f"weights are {len(self.weights)}, dims {len(self.dims)}")
+        return self
+
+
 class Recipe(Frozen):
     """How a model is trained on a data set's part ``train``; ``base`` is the recipe that it differs from as written."""
 
@@ -56,7 +71,7 @@ class Recipe(Frozen):
     embedding: Embedding
     arguments: Arguments
     select: NotYet = None
-    matryoshka: NotYet = None
+    matryoshka: Matryoshka | None = None
     negatives: Negatives | None = None
     lora: NotYet = None
 
@@ -64,6 +79,13 @@ class Recipe(Frozen):
     def texts(self) -> tuple[Input, ...]:
         """The inputs that are texts."""
         return tuple(name for name in self.inputs if name not in LABELS)
+
+    @property
+    def helpers(self) -> dict[str, str]:
+        """Key -> the model of the manifest that it names: who mines negatives, who guides the loss."""
+        miner = None if self.negatives is None else self.negatives.model
+        named = {"negatives.model": miner, "loss.guide": self.loss.guide}
+        return {key: name for key, name in named.items() if name is not None}
 
     @property
     def label(self) -> Input | None:

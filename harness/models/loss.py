@@ -23,22 +23,29 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 FORWARD_OVERHEAD_TOKENS = 64
 
 
-def make_loss(model: SentenceTransformer, recipe: Recipe, *, precision: Precision) -> nn.Module:
+def make_loss(
+    model: SentenceTransformer, recipe: Recipe, *, precision: Precision, guide: SentenceTransformer | None = None
+) -> nn.Module:
     """Build the recipe's loss over the model that is trained.
 
     Texts are embedded as the recipe asks, unless the loss runs the model itself. Where gradients are checkpointed, the
-    model's own forward pass does it, so that nothing is packed.
+    model's own forward pass does it, so that nothing is packed. MatryoshkaLoss works on that forward pass as well.
     """
-    loss = _make_plain(model, recipe)
+    loss = _make_plain(model, recipe, guide)
+    if recipe.matryoshka is not None:
+        weights = None if recipe.matryoshka.weights is None else list(recipe.matryoshka.weights)
+        return losses.MatryoshkaLoss(model, loss, list(recipe.matryoshka.dims), weights)
     way = recipe.embedding.cpu if model.device.type == "cpu" else recipe.embedding.cuda
     if way == "padded" or recipe.loss.kind.own_pass:
         return loss
     return GroupedLoss(model, loss, precision=precision, may_pack=not recipe.arguments.gradient_checkpointing)
 
 
-def _make_plain(model: SentenceTransformer, recipe: Recipe) -> nn.Module:
+def _make_plain(model: SentenceTransformer, recipe: Recipe, guide: SentenceTransformer | None) -> nn.Module:
     """Build the library's own loss."""
     settings = dict(recipe.loss.arguments)
+    if guide is not None:
+        settings["guide"] = guide
     if "distance_metric" in settings:
         metrics: Any = TripletDistanceMetric if recipe.loss.name == "TripletLoss" else SiameseDistanceMetric
         settings["distance_metric"] = getattr(metrics, str(settings["distance_metric"]))

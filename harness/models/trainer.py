@@ -140,6 +140,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
         evaluate_model: Callable[[SentenceTransformer], Mapping[str, float]] | None,
         keep: KeepCheckpoint,
         batches: tuple[str, ...],
+        guide: SentenceTransformer | None = None,
         **settings: Any,
     ) -> None:
         """Bind model, loss and evaluator; ``settings`` go to SentenceTransformerTrainer.
@@ -150,7 +151,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
         self.batches = batches
         self._keep = keep
         self._writing: Path | None = None
-        loss = make_loss(model, recipe, precision=precision)
+        loss = make_loss(model, recipe, precision=precision, guide=guide)
         evaluator = _Evaluator(evaluate_model) if evaluate_model and recipe.arguments.eval_steps else None
         super().__init__(model=model, loss=loss, evaluator=evaluator, **settings)
 

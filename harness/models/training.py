@@ -77,6 +77,7 @@ def train_model(
     progress: StepProgress | None = None,
     evaluate: EvaluateModel | None = None,
     trackers: Sequence[str] = (),
+    guide: Path | None = None,
 ) -> Checkpoint:
     """Fine-tune a model and save it below ``target``.
 
@@ -93,11 +94,13 @@ def train_model(
         encoding: prompts by role and the length read, as in evaluation; the other settings play no part.
         progress: told after every step.
         trackers: those of the trainer that are told beside TensorBoard, as ``wandb``.
+        guide: folder of the model that guides the loss, where it wants one.
         evaluate: asked every ``eval_steps`` for the values of the model so far.
 
     Raises:
-        TrainingError: the loss is not finite, the model fails at a text, or memory does not suffice (names step and
-            batch).
+        SourceError: a model cannot be loaded.
+        TrainingError: nothing can be learned of the rows, the loss is not finite, the model fails at a text, or memory
+            does not suffice (names step and batch).
         StoreError: the disk takes no checkpoint or model.
     """
     from datasets import Dataset  # noqa: PLC0415 - heavy
@@ -143,6 +146,7 @@ def train_model(
         precision=precision,
         evaluate_model=evaluate,
         keep=keep,
+        guide=None if guide is None else load_model(guide, device=device),
         batches=() if newest is None else newest.seal.batches,
         callbacks=make_callbacks(scratch / LOG_FOLDER, progress=progress),
     )

@@ -30,7 +30,7 @@ from harness.pipeline.selection import RunConfig, Selected
 from harness.pipeline.store import Output, Store
 from harness.records.environment import Environment, collect_environment
 from harness.records.plan import note_trials
-from harness.records.record import EncodingLog, Record, Result, StageCost, StageName, TrainingLog
+from harness.records.record import EncodingLog, MiningLog, Record, Result, StageCost, StageName, TrainingLog
 from harness.sources.fetch import Fetched, Fetcher
 
 SECONDS_PER_HOUR = 3600
@@ -125,14 +125,8 @@ def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
         for caution in list_cautions(on, test, rows):
             progress.note(caution)
     subject = None if model.kind == "bm25" else _Subject.of(fetched[name_source(model)])
-    mined: Mined | None = None
     if trial.variant != BASELINE and subject is not None:
-        recipe = experiment.recipes[trial.variant]
-        if recipe.negatives is not None:
-            miner = name_source(experiment.model(recipe.negatives.model))
-            fetched.setdefault(miner, fetch_source(context, miner))
-            mined = _mine(recipe.negatives, context, _Subject.of(fetched[miner]), prepared[recipe.data], done=done)
-        subject = _train(trial, context, subject, prepared, mined, test=tests[evaluation.on[0]], done=done)
+        subject = _train(trial, context, subject, prepared, fetched, test=tests[evaluation.on[0]], done=done)
     stage: StageName = "baseline" if trial.variant == BASELINE else "evaluate"
     results: dict[str, Result] = {}
     log: EncodingLog | None = None
@@ -159,7 +153,7 @@ def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
         training=None if subject is None else subject.log,
         training_cost_usd=None,
         encoding=log,
-        mining=None if mined is None else mined.log,
+        mining=None if subject is None else subject.mining,
         parameters=list_parameters() if model.kind == "bm25" else None,
         evaluations=results,
     )
@@ -171,12 +165,13 @@ def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is evaluated: its folder and files, the digest that stands for it, and what training logged."""
+    """What is evaluated: its folder and files, the digest that stands for it, and what mining and training logged."""
 
     folder: Path
     files: Mapping[str, str]
     digest: str
     log: TrainingLog | None
+    mining: MiningLog | None = None
 
     @classmethod
     def of(cls, fetched: Fetched) -> _Subject:
@@ -236,18 +231,27 @@ def _train(
     context: RunContext,
     base: _Subject,
     prepared: Mapping[str, stages.Prepared],
-    mined: Mined | None,
+    fetched: dict[SourceName, Fetched],
     *,
     test: stages.PreparedTest,
     done: _Stages,
 ) -> _Subject:
-    """Train the base by the trial's recipe."""
+    """Train the base by the trial's recipe; models that help it are added to ``fetched``."""
     experiment = context.experiment
     recipe = experiment.recipes[trial.variant]
     if trial.seed is None:
         raise RecordError(f"{trial.id}: a trained trial needs a seed")
+    helpers = {}
+    for model in recipe.helpers.values():
+        name = name_source(experiment.model(model))
+        fetched[name] = fetched.get(name) or fetch_source(context, name)
+        helpers[model] = _Subject.of(fetched[name])
     source = prepared[recipe.data]
-    rows, output = (source.data.train, source.output) if mined is None else (mined.rows, mined.output)
+    rows, output, mining = source.data.train, source.output, None
+    if recipe.negatives is not None:
+        mined = _mine(recipe.negatives, context, helpers[recipe.negatives.model], source, done=done)
+        rows, output, mining = mined.rows, mined.output, mined.log
+    guide = None if recipe.loss.guide is None else helpers[recipe.loss.guide]
     done.progress.begin_stage("train")
     trained = stages.train(
         base.folder,
@@ -264,9 +268,10 @@ def _train(
         encoding=make_encoding(experiment.model(trial.model)),
         progress=done.progress.advance_steps,
         trackers=context.config.trackers,
+        guide=None if guide is None else stages.Guide(guide.folder, guide.digest),
     )
     done.note("train", trained.output)
-    return _Subject(trained.folder, {}, trained.output.entry.digest, trained.log)
+    return _Subject(trained.folder, {}, trained.output.entry.digest, trained.log, mining)
 
 
 def _mine(

@@ -64,6 +64,14 @@ class PreparedTest:
 
 
 @dataclass(frozen=True)
+class Guide:
+    """The model that guides a loss: its folder and the digest of its files."""
+
+    folder: Path
+    digest: str
+
+
+@dataclass(frozen=True)
 class Trained:
     """A checkpoint: the model's folder, its log, and the stored output."""
 
@@ -143,6 +151,7 @@ def train(
     encoding: Encoding = OWN_ENCODING,
     progress: StepProgress | None = None,
     trackers: Sequence[str] = (),
+    guide: Guide | None = None,
 ) -> Trained:
     """Fine-tune a base model on rows, which ``rows_digest`` stands for.
 
@@ -172,6 +181,7 @@ def train(
                 progress=progress,
                 evaluate=evaluate_so_far,
                 trackers=trackers,
+                guide=None if guide is None else guide.folder,
             )
         return Cost(checkpoint.seconds, meter.cost.peak_memory_bytes, meter.cost.peak_device_memory_bytes)
 
@@ -185,6 +195,8 @@ def train(
                 "data": True,
                 # What they do is in the rows.
                 "negatives": True,
+                # Its files stand for it below.
+                "loss": {"guide"},
                 "precision": True,
                 "arguments": {"save_steps", "save_total_limit", "eval_steps", "dataloader_num_workers"},
             },
@@ -194,6 +206,7 @@ def train(
         "pairs": rows_digest,
         "seed": seed,
         "precision": precision,
+        **({} if guide is None else {"guide": guide.digest}),
         **list_encoding(encoding),
         **list_numeric_inputs(device),
     }

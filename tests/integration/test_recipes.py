@@ -9,6 +9,8 @@ import pytest
 
 from harness.experiment.arguments import Arguments
 from harness.experiment.loss import LOSSES, Loss, LossName
+from harness.experiment.recipe import Matryoshka
+from harness.models.loading import load_model
 from harness.models.training import Checkpoint, train_model
 from harness.pipeline.rows import Row
 from harness.pipeline.stages import list_inputs
@@ -41,6 +43,8 @@ SETTINGS: dict[LossName, dict[str, Any]] = {
     "ContrastiveLoss": {"distance_metric": "EUCLIDEAN", "margin": 1.0, "size_average": False},
     "OnlineContrastiveLoss": {"distance_metric": "COSINE_DISTANCE", "margin": 0.5},
     "MarginMSELoss": {},
+    "GISTEmbedLoss": {"guide": "guide", "temperature": 0.05, "margin_strategy": "relative", "margin": 0.0},
+    "CachedGISTEmbedLoss": {"guide": "guide", "temperature": 0.05, "mini_batch_size": 3, "contrast_anchors": False},
 }
 
 
@@ -63,6 +67,7 @@ def train(base: Path, folder: Path, **changes: Any) -> Checkpoint:
         precision="fp32",
         target=folder / "target",
         scratch=folder / "scratch",
+        guide=build_tiny_model(folder / "guide", seed=1) if recipe.loss.guide else None,
     )
 
 
@@ -85,6 +90,25 @@ def test_every_loss_is_trained(name: LossName, base: Path, tmp_path: Path, plain
     assert trained.log.steps == 3
     assert all(point.loss > 0 for point in trained.log.loss)
     assert trained.log.weights_sha256 != plain.log.weights_sha256
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 0.5)])
+def test_a_matryoshka_loss_is_the_sum_over_its_dimensions(
+    weights: tuple[float, float] | None, base: Path, tmp_path: Path
+) -> None:
+    """Kusupati et al. 2022: here of the whole embedding and of its half, before the first step."""
+    base = build_tiny_model(tmp_path / "base", dropout=0.0)
+    width = load_model(base, device="cpu").get_embedding_dimension()
+    assert width is not None
+    both, whole, half = (
+        train(base, tmp_path / name, matryoshka=Matryoshka(dims=dims, weights=weights and weights[: len(dims)]))
+        .log.loss[0]
+        .loss
+        for name, dims in (("both", (width, width // 2)), ("whole", (width,)), ("half", (width // 2,)))
+    )
+    factor = 1.0 if weights is None else weights[1]
+    assert both == pytest.approx(whole + factor * half, rel=1e-4)
+    assert whole == pytest.approx(train(base, tmp_path / "plain").log.loss[0].loss, rel=1e-4)
 
 
 def test_a_cached_loss_is_the_loss_of_the_whole_batch(base: Path, tmp_path: Path) -> None:

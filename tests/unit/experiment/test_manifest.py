@@ -21,6 +21,11 @@ HARD = {"model": "other", "num_negatives": 1, "range_min": 0, "range_max": 5}
 MINED = {
     **tomllib.loads(TINY)["recipes"]["finetuned"], "inputs": ["query", "passage", "negative"], "negatives": HARD,
 }  # fmt: skip
+GUIDED = {
+    "negatives": None,
+    "inputs": ["query", "passage"],
+    "loss": {"name": "GISTEmbedLoss", "guide": "none", "temperature": 1.0},
+}
 MARGIN = {"loss": {"name": "MarginMSELoss"}, "inputs": ["query", "passage", "negative", "score"]}
 WHEELS = {"kind": "wheels", "packages": ["a==1"], "path": "a"}
 
@@ -150,6 +155,9 @@ def test_the_published_experiment_declares_what_was_published() -> None:
             {**MINED, "negatives": {**HARD, "range_min": 5}},
             "leave 0 candidates, expected at least",
         ),
+        ("recipes.finetuned", {**MINED, **GUIDED}, "loss.guide: 'none' is no embedding model of"),
+        ("recipes.finetuned.matryoshka", {"dims": [8, 8]}, "dimension 8 is listed twice"),
+        ("recipes.finetuned.matryoshka", {"dims": [8], "weights": [1.0, 2.0]}, "weights are 2, dims 1"),
         ("recipes.finetuned", {**MINED, **MARGIN}, "mined rows have no score, which MarginMSELoss compares with"),
         ("recipes.finetuned.arguments.warmup_steps", 3, "warmup_ratio and warmup_steps are both given"),
         ("recipes.b", {"base": "finetund"}, "recipes.b.base: found 'finetund', expected another recipe: 'finetuned'"),
