@@ -40,6 +40,7 @@ class LossKind:
         most_texts: how many columns of texts it takes; None for any number from ``least_texts`` on.
         least_texts: query, passage, and for some a negative.
         label: the column that it compares with, ``score`` (a number) or ``label`` (0 or 1).
+        in_batch: whether the passages of a batch's other rows are its negatives.
         own_pass: whether it runs the model itself, so that its texts cannot be embedded in another way.
     """
 
@@ -49,15 +50,16 @@ class LossKind:
     most_texts: int | None = 2
     label: Literal["score", "label"] | None = None
     own_pass: bool = False
+    in_batch: bool = False
 
 
 _GUIDED = ("margin_strategy", "margin", "contrast_anchors", "contrast_positives")
 _RANKING = ("directions", "partition_mode", "hardness_mode", "hardness_strength")
 
 LOSSES: Mapping[LossName, LossKind] = {
-    "MultipleNegativesRankingLoss": LossKind(("scale",), _RANKING, most_texts=None),
+    "MultipleNegativesRankingLoss": LossKind(("scale",), _RANKING, most_texts=None, in_batch=True),
     "CachedMultipleNegativesRankingLoss": LossKind(
-        ("scale", "mini_batch_size"), _RANKING, most_texts=None, own_pass=True
+        ("scale", "mini_batch_size"), _RANKING, most_texts=None, own_pass=True, in_batch=True
     ),
     "TripletLoss": LossKind(("distance_metric", "triplet_margin"), least_texts=3, most_texts=3),
     "CoSENTLoss": LossKind(("scale",), label="score"),
@@ -66,9 +68,9 @@ LOSSES: Mapping[LossName, LossKind] = {
     "ContrastiveLoss": LossKind(("distance_metric", "margin"), ("size_average",), label="label"),
     "OnlineContrastiveLoss": LossKind(("distance_metric", "margin"), label="label"),
     "MarginMSELoss": LossKind(least_texts=3, most_texts=3, label="score"),
-    "GISTEmbedLoss": LossKind(("guide", "temperature"), _GUIDED, most_texts=3, own_pass=True),
+    "GISTEmbedLoss": LossKind(("guide", "temperature"), _GUIDED, most_texts=3, own_pass=True, in_batch=True),
     "CachedGISTEmbedLoss": LossKind(
-        ("guide", "temperature", "mini_batch_size"), _GUIDED, most_texts=None, own_pass=True
+        ("guide", "temperature", "mini_batch_size"), _GUIDED, most_texts=None, own_pass=True, in_batch=True
     ),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 import time
@@ -29,6 +30,7 @@ from harness.models.device import Precision, memory_errors
 from harness.models.encoder import minds_task
 from harness.models.encoding import TASKS, Encoding, Role, resolve_prompt
 from harness.models.loss import make_loss
+from harness.records.record import RowsUsed
 
 # Is given the folder that the trainer wrote and the digests of all batches so far.
 KeepCheckpoint = Callable[[Path, tuple[str, ...]], None]
@@ -154,6 +156,25 @@ class RecipeTrainer(SentenceTransformerTrainer):
         loss = make_loss(model, recipe, precision=precision, guide=guide)
         evaluator = _Evaluator(evaluate_model) if evaluate_model and recipe.arguments.eval_steps else None
         super().__init__(model=model, loss=loss, evaluator=evaluator, **settings)
+
+    def count_rows(self) -> RowsUsed:
+        """Count the rows that the sampler puts into batches: those of repeated texts wait for another one.
+
+        Raises:
+            TrainingError: there is no batch.
+        """
+        table: Any = self.train_dataset
+        collator: Any = self.data_collator
+        size, drop_last, seed = self.args.train_batch_size, self.args.dataloader_drop_last, self.args.seed
+        generator = torch.Generator().manual_seed(seed)
+        sampler: Any = self.get_batch_sampler(
+            table, size, drop_last, collator.valid_label_columns, generator=generator, seed=seed
+        )
+        # As many batches as the rows would fill are an epoch for the trainer, however small the sampler makes them.
+        sizes = [len(batch) for batch in itertools.islice(sampler, len(sampler))]
+        if not sizes:
+            raise TrainingError(f"{len(table)} rows make no batch of {size}: there is nothing to train on")
+        return RowsUsed(given=len(table), used=sum(sizes), batches=len(sizes), batches_of_one=sizes.count(1))
 
     def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> torch.Tensor:
         """Compute loss and gradients of a batch.

@@ -151,6 +151,12 @@ def train_model(
         callbacks=make_callbacks(scratch / LOG_FOLDER, progress=progress),
     )
     trainer.remove_callback(PrinterCallback)
+    rows = trainer.count_rows()
+    if recipe.loss.kind.in_batch and not recipe.negatives_per_row and rows.batches_of_one == rows.batches:
+        raise TrainingError(
+            f"each of {rows.batches} batches has one row, so that no passage is a negative: nothing can be learned; "
+            "are all texts of a column the same?"
+        )
     clock.start()
     training = f"training in batches of {recipe.arguments.per_device_train_batch_size} rows"
     with (
@@ -167,6 +173,7 @@ def train_model(
     log = TrainingLog(
         precision=precision,
         steps=trainer.state.global_step,
+        rows=rows,
         loss=tuple(_list_loss(trainer.state.log_history)),
         resumes=resumes,
         batches=trainer.batches,

@@ -86,6 +86,15 @@ class LossPoint(Frozen):
     learning_rate: Number
 
 
+class RowsUsed(Frozen):
+    """What the sampler makes of the rows in the first epoch: how many are in a batch, and of how many batches."""
+
+    given: Natural
+    used: Natural
+    batches: Natural
+    batches_of_one: Natural
+
+
 class TrainingLog(Frozen):
     """How training went.
 
@@ -96,6 +105,8 @@ class TrainingLog(Frozen):
 
     precision: Literal["fp16", "bf16", "fp32"]
     steps: Natural
+    # The first records did not say.
+    rows: RowsUsed | None = None
     loss: tuple[LossPoint, ...]
     resumes: Natural
     batches: tuple[str, ...] = ()

@@ -27,6 +27,7 @@ from harness.report.run_tables import (
     list_data,
     list_environments,
     list_mixed_devices,
+    list_poor_training,
     list_shared_queries,
     sort_records,
 )
@@ -112,6 +113,7 @@ def build_report(
                 *list_notes(records),
                 *list_shared_queries(records),
                 *list_mixed_devices(records),
+                *list_poor_training(records),
             ]
         ),
         sections=tuple(section for section in sections if section.blocks),

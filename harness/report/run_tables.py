@@ -10,6 +10,8 @@ from harness.records.record import Record
 from harness.report.document import Command, Finding, Paragraph, Section, Table
 
 GIBIBYTE = 2**30
+# Of rows or batches, what goes by the board without a word: the last batches of a sampler are seldom whole.
+UNUSED = 0.01
 STAGES = ("prepare", "baseline", "mine", "train", "evaluate")
 
 
@@ -81,6 +83,32 @@ def list_mixed_devices(records: Sequence[Record]) -> Iterator[Finding]:
         if len(seeds) > 1:
             said = "; ".join(f"{device}: seeds {', '.join(names)}" for device, names in seeds.items())
             yield Finding("warning", "seeds on different devices", said, cell)
+
+
+def list_poor_training(records: Sequence[Record]) -> Iterator[Finding]:
+    """Name the cells that were trained on less than their rows, or whose loss could not get better."""
+    told = set[tuple[str, str]]()
+    for record in sort_records(records):
+        log, cell = record.training, f"{record.trial.model}/{record.trial.variant}"
+        if log is None:
+            continue
+        found = []
+        if log.rows is not None and log.rows.used < (1 - UNUSED) * log.rows.given:
+            unused = log.rows.given - log.rows.used
+            found.append(
+                (
+                    "rows unused",
+                    f"{unused} of {log.rows.given} rows are in none of the {log.rows.batches} batches of the first epoch",
+                )
+            )
+        if log.rows is not None and log.rows.batches_of_one > UNUSED * log.rows.batches:
+            found.append(("batches of one row", f"{log.rows.batches_of_one} of {log.rows.batches} batches"))
+        if log.loss and max(point.loss for point in log.loss) == 0:
+            found.append(("loss of 0", "at every step: nothing was learned"))
+        for kind, words in found:
+            if (cell, kind) not in told:
+                told.add((cell, kind))
+                yield Finding("warning", kind, words, cell)
 
 
 def list_data(records: Sequence[Record], experiment: Experiment) -> Section:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.errors import TrainingError
 from harness.experiment.arguments import Arguments
 from harness.experiment.loss import LOSSES, Loss, LossName
 from harness.experiment.recipe import Matryoshka
@@ -14,6 +17,7 @@ from harness.models.loading import load_model
 from harness.models.training import Checkpoint, train_model
 from harness.pipeline.rows import Row
 from harness.pipeline.stages import list_inputs
+from harness.records.record import RowsUsed
 from tests.support.tiny_model import build_tiny_model
 from tests.support.tiny_training import make_recipe, make_rows
 
@@ -53,14 +57,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
-def train(base: Path, folder: Path, **changes: Any) -> Checkpoint:
+def train(base: Path, folder: Path, *, rows: Sequence[Row] = ROWS, **changes: Any) -> Checkpoint:
     """Train three steps of eight rows, unless the changes say otherwise."""
     recipe = make_recipe(**{"inputs": ("query", "passage"), "num_train_epochs": 1, "save_steps": 100, **changes})
     for name in ("target", "scratch"):
         (folder / name).mkdir(parents=True)
     return train_model(
         base,
-        list_inputs(ROWS, recipe),
+        list_inputs(rows, recipe),
         recipe,
         seed=0,
         device="cpu",
@@ -117,7 +121,7 @@ def test_a_cached_loss_is_the_loss_of_the_whole_batch(base: Path, tmp_path: Path
     cached = Loss(name="CachedMultipleNegativesRankingLoss", scale=20.0, mini_batch_size=3)
     first, second = (
         train(base, tmp_path / name, **changes).log.loss[0].loss
-        for name, changes in (("whole", {}), ("cached", {"loss": cached}))
+        for name, changes in (("whole", dict[str, Any]()), ("cached", {"loss": cached}))
     )
     assert second == pytest.approx(first, rel=1e-4)
 
@@ -202,3 +206,30 @@ def test_warm_up_is_a_share_of_the_steps_or_their_number(
     assert [rate < logged[rates] for rate in logged[:rates]] == [True] * rates
     assert logged[0] == 0
     assert logged[rates] == 1e-3
+
+
+def test_rows_that_fit_into_no_batch_are_counted(base: Path, tmp_path: Path) -> None:
+    """Of answers yes and no, a batch without repeats has one each, and for the trainer 40 rows are 5 batches of 8."""
+    rows = [Row.pair(f"r{n}", f"is gene {n} a risk", "yes" if n % 2 else "no") for n in range(40)]
+    log = train(base, tmp_path, rows=rows).log
+    assert log.rows == RowsUsed(given=40, used=10, batches=5, batches_of_one=0)
+    # What the trainer itself did.
+    assert log.steps == 5
+    assert len(log.batches) == 5
+
+
+def test_all_rows_are_used_where_they_differ(plain: Checkpoint) -> None:
+    assert plain.log.rows == RowsUsed(given=24, used=24, batches=3, batches_of_one=0)
+
+
+def test_batches_of_one_row_are_an_error_where_negatives_come_from_the_batch(base: Path, tmp_path: Path) -> None:
+    rows = [dataclasses.replace(row, passage="yes") for row in ROWS]
+    with pytest.raises(TrainingError, match="each of 3 batches has one row, so that no passage is a negative"):
+        train(base, tmp_path / "none", rows=rows)
+    # With negatives of their own there is something to learn.
+    assert train(base, tmp_path / "some", rows=rows, inputs=("query", "passage", "negative")).log.rows is not None
+
+
+def test_no_batch_at_all_is_an_error(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="3 rows make no batch of 8: there is nothing to train on"):
+        train(base, tmp_path, rows=ROWS[:3], dataloader_drop_last=True)

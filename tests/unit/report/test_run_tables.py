@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from harness.experiment.manifest import Experiment
-from harness.records.record import Execution, Record
+from harness.records.record import Execution, LossPoint, MiningLog, Record, RowsUsed
 from harness.report.document import Paragraph
-from harness.report.run_tables import list_costs, list_mixed_devices
+from harness.report.run_tables import list_costs, list_mixed_devices, list_poor_training
 from tests.support.records import MACHINE, make_record, read_manifest, spread
 
 SHARED = Execution(engine="ray", attempts=1, trials_on_machine=3, gpus_per_trial=0.5)
@@ -45,6 +45,30 @@ def test_other_devices_in_other_cells_are_none(records: list[Record]) -> None:
     values = dict(records[0].per_query)
     untrained = make_record(values, experiment=experiment, variant="baseline", device="cuda:0", device_name="some GPU")
     assert list(list_mixed_devices([*records, untrained])) == []
+
+
+def test_training_that_used_little_or_learned_nothing_is_a_finding(records: list[Record]) -> None:
+    assert list(list_poor_training(records)) == []
+    assert records[0].training is not None
+    rows = RowsUsed(given=1000, used=995, batches=100, batches_of_one=1)
+    whole = records[0].training.replace(rows=rows)
+    assert list(list_poor_training([one.replace(training=whole) for one in records])) == []
+    poor = whole.replace(
+        rows=rows.replace(used=500, batches_of_one=20), loss=(LossPoint(step=1, loss=0.0, learning_rate=0.1),)
+    )
+    found = list(list_poor_training([one.replace(training=poor) for one in records]))
+    assert [(one.title, one.text) for one in found] == [
+        ("rows unused", "500 of 1000 rows are in none of the 100 batches of the first epoch"),
+        ("batches of one row", "20 of 100 batches"),
+        ("loss of 0", "at every step: nothing was learned"),
+    ]
+
+
+def test_mined_rows_are_counted(records: list[Record]) -> None:
+    assert "negatives" not in read_paragraphs(records)
+    mining = MiningLog(model="miner", given_rows=20, mined_rows=18)
+    said = read_paragraphs([one.replace(mining=mining) for one in records])
+    assert said.count("miner found negatives for 18 of 20 rows") == 1
 
 
 def test_seconds_of_a_shared_machine_say_so(records: list[Record]) -> None:
