@@ -95,12 +95,8 @@ def list_poor_training(records: Sequence[Record]) -> Iterator[Finding]:
         found = []
         if log.rows is not None and log.rows.used < (1 - UNUSED) * log.rows.given:
             unused = log.rows.given - log.rows.used
-            found.append(
-                (
-                    "rows unused",
-                    f"{unused} of {log.rows.given} rows are in none of the {log.rows.batches} batches of the first epoch",
-                )
-            )
+            said = f"{unused} of {log.rows.given} rows are in none of the {log.rows.batches} batches of an epoch"
+            found.append(("rows unused", said))
         if log.rows is not None and log.rows.batches_of_one > UNUSED * log.rows.batches:
             found.append(("batches of one row", f"{log.rows.batches_of_one} of {log.rows.batches} batches"))
         if log.loss and max(point.loss for point in log.loss) == 0:

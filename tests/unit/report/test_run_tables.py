@@ -58,7 +58,7 @@ def test_training_that_used_little_or_learned_nothing_is_a_finding(records: list
     )
     found = list(list_poor_training([one.replace(training=poor) for one in records]))
     assert [(one.title, one.text) for one in found] == [
-        ("rows unused", "500 of 1000 rows are in none of the 100 batches of the first epoch"),
+        ("rows unused", "500 of 1000 rows are in none of the 100 batches of an epoch"),
         ("batches of one row", "20 of 100 batches"),
         ("loss of 0", "at every step: nothing was learned"),
     ]
