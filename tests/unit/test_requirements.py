@@ -88,3 +88,10 @@ def find_packages(part: Any) -> list[str]:
     if isinstance(part, dict):
         return [*part.get("packages", []), *find_packages(list(part.values()))]
     return [package for one in part for package in find_packages(one)] if isinstance(part, list) else []
+
+
+def test_the_action_installs_from_hashed_files_where_there_are_such() -> None:
+    script = (ROOT / "action" / "install.sh").read_text(encoding="utf-8")
+    named = set(re.findall(r"install_hashed (\w+)", script))
+    assert named == {"run", "cpu", "cuda"} <= {path.stem for path in FILES}
+    assert '--no-deps --require-hashes -r "$source/requirements/$1.txt"' in script
