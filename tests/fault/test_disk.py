@@ -115,8 +115,10 @@ def test_disk_full_while_training_is_named_and_training_goes_on_after_it(tmp_pat
 
 def test_full_disk_leaves_the_old_record(tmp_path: Path, faults: Faults) -> None:
     name = "disk full while a record is written"
-    old = make_record({"mrr@10": [0.5, 1.0]}, experiment=read_manifest("hpo"), seed=0)
-    new = make_record({"mrr@10": [0.5, 0.5] * 4000}, experiment=read_manifest("hpo"), seed=0)
+    # No record holds stacks.
+    experiment = read_manifest("hpo", stacks={})
+    old = make_record({"mrr@10": [0.5, 1.0]}, experiment=experiment, seed=0)
+    new = make_record({"mrr@10": [0.5, 0.5] * 4000}, experiment=experiment, seed=0)
     with small_disk(tmp_path / "disk", "256k", faults, name) as disk:
         path = write_record(old, disk)
         free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
