@@ -6,6 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
+from harness.cli.say import say
+
 PASSED = 0
 STORE = Path(".store")
 
@@ -38,8 +40,8 @@ def _init(options: argparse.Namespace) -> int:
     brought = Brought(**{name: getattr(options, name) for name in asked})
     made = init_experiment(brought, Path(), store=options.store)
     for line in made.decisions:
-        print(f"  {line}")
-    print(f"wrote {made.manifest} and {made.lock}; next: harness run {made.manifest}")
+        say(f"  {line}")
+    say(f"wrote {made.manifest} and {made.lock}; next: harness run {made.manifest}")
     return PASSED
 
 
@@ -65,5 +67,5 @@ def _export(options: argparse.Namespace) -> int:
             one.part: prepared.data.select(one.part) for one in experiment.evaluation.test_sets if one.data == name
         }
         for path in write_beir(options.target / name, parts):
-            print(path)
+            say(path)
     return PASSED

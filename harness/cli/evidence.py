@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
+
+from harness.cli.say import complain, say
 
 PASSED, DIFFERS = 0, 1
 RESULTS, STORE = Path("results"), Path(".store")
@@ -76,13 +77,9 @@ def add_evidence_commands(
 
 def _verify(options: argparse.Namespace) -> int:
     # Before the imports, since what follows takes seconds; not on stdout, which is for what was found.
-    print(
-        f"{options.target}: computing every value, interval and table again",
-        file=sys.stderr,
-        flush=True,
-    )
+    complain(f"{options.target}: computing every value, interval and table again")
     from harness.core.memo import open_memo  # noqa: PLC0415 - see add_evidence_commands
-    from harness.core.text import clip, printable  # noqa: PLC0415
+    from harness.core.text import clip  # noqa: PLC0415
     from harness.evidence.baselines import Rerun  # noqa: PLC0415
     from harness.evidence.verify import verify_bundle, verify_results  # noqa: PLC0415 - see add_evidence_commands
     from harness.pipeline.store import SOURCES, Store  # noqa: PLC0415
@@ -99,10 +96,10 @@ def _verify(options: argparse.Namespace) -> int:
         done = verify_bundle(options.target, rerun=rerun, store=store)
     for problem in done.problems:
         for line in problem.splitlines():
-            print(printable(clip(line, SHOWN_CHARACTERS), instead="?"))
+            say(clip(line, SHOWN_CHARACTERS))
     for line in done.attested:
-        print(printable(clip(f"attested only: {line}", SHOWN_CHARACTERS), instead="?"))
-    print(
+        say(clip(f"attested only: {line}", SHOWN_CHARACTERS))
+    say(
         f"{options.target}: {done.records} records, {done.values} values per query and {done.files} files checked, "
         + (f"{len(done.problems)} do not match" if done.problems else "all match")
         + (f"; {memo.found['record']} records as this machine computed them before" if memo.found["record"] else "")
@@ -115,8 +112,8 @@ def _bundle(options: argparse.Namespace) -> int:
     from harness.evidence.bundle import write_bundle  # noqa: PLC0415 - see add_evidence_commands
 
     sums = write_bundle(options.results, options.experiments, options.constraints, options.to)
-    print(f"{options.to}: {len(sums)} files, SHA-256 {hash_file(options.to)}")
-    print(f"to check it: harness verify {options.to}")
+    say(f"{options.to}: {len(sums)} files, SHA-256 {hash_file(options.to)}")
+    say(f"to check it: harness verify {options.to}")
     return PASSED
 
 
@@ -148,7 +145,7 @@ def _rerun(options: argparse.Namespace) -> int:
                 sources=options.store / SOURCES,
             )
     for line in describe_comparison(comparison):
-        print(line)
+        say(line)
     return PASSED if comparison.sameness is Sameness.BITS else DIFFERS
 
 
@@ -159,7 +156,7 @@ def _doctor(options: argparse.Namespace) -> int:
     for finding in examine(
         experiments=options.experiments, constraints=options.constraints, store=options.store, results=options.results
     ):
-        print(f"{finding.health:<7} {finding.what}: {finding.text}")
+        say(f"{finding.health:<7} {finding.what}: {finding.text}")
         if finding.health is Health.BAD:
             worst = DIFFERS
     return worst
@@ -179,7 +176,7 @@ def _list(options: argparse.Namespace) -> int:
         names = users.get(key, ())
         of = f" for {names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}" if names else ""
         seed = "" if entry is None or of or "seed" not in entry.inputs else f"seed {entry.inputs['seed']}, "
-        print(f"{stage:<9} {key[:12]} {_format(item.size_bytes):>11}  {seed}{took}{of}")
+        say(f"{stage:<9} {key[:12]} {_format(item.size_bytes):>11}  {seed}{took}{of}")
     return PASSED
 
 
@@ -193,8 +190,8 @@ def _measure(options: argparse.Namespace) -> int:
         count, size = totals.get(name, (0, 0))
         totals[name] = (count + 1, size + item.size_bytes)
     for name, (count, size) in sorted(totals.items()):
-        print(f"{_format(size):>11}  {count:>4}  {name}")
-    print(f"{_format(sum(size for _, size in totals.values())):>11}        in all")
+        say(f"{_format(size):>11}  {count:>4}  {name}")
+    say(f"{_format(sum(size for _, size in totals.values())):>11}        in all")
     return PASSED
 
 
@@ -205,8 +202,8 @@ def _check(options: argparse.Namespace) -> int:
     store = Store(options.store)
     broken = find_broken(store)
     for line in broken:
-        print(line)
-    print(f"{options.store}: {len(list_outputs(store))} outputs, {len(broken)} findings")
+        say(line)
+    say(f"{options.store}: {len(list_outputs(store))} outputs, {len(broken)} findings")
     return DIFFERS if broken else PASSED
 
 
@@ -219,8 +216,8 @@ def _collect(options: argparse.Namespace) -> int:
     for removal in collect_garbage(Store(options.store), keep=keep, dry_run=options.dry_run):
         item = removal.item
         freed += item.size_bytes
-        print(f"{_format(item.size_bytes):>11}  {item.kind} {item.path}: {removal.reason}")
-    print(f"{_format(freed):>11}  {'would be freed' if options.dry_run else 'freed'}")
+        say(f"{_format(item.size_bytes):>11}  {item.kind} {item.path}: {removal.reason}")
+    say(f"{_format(freed):>11}  {'would be freed' if options.dry_run else 'freed'}")
     return PASSED
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cli.further_seeds import FurtherSeeds
+from harness.cli.say import guard_lines
 from harness.core.files import write_atomically
 from harness.errors import RecordError
 from harness.gate.acceptance_report import build_acceptance_report
@@ -177,7 +178,7 @@ def run_accept(
     """
     plans = plan_acceptance(candidate, reference, golden=golden)
     for plan in plans:
-        print(f"{render_terminal(build_acceptance_report(plan))}\n")
+        print(f"{guard_lines(render_terminal(build_acceptance_report(plan)))}\n")
     changing = [plan for plan in plans if plan.changed]
     if not changing:
         print("the reference has these records already")

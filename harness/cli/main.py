@@ -15,9 +15,9 @@ from pathlib import Path
 from harness.cli.data import add_data_commands
 from harness.cli.evidence import add_evidence_commands
 from harness.cli.run import add_run_command, run_experiment
+from harness.cli.say import complain, say
 from harness.cli.sources import add_hub_commands
-from harness.core.text import printable
-from harness.errors import HarnessError
+from harness.errors import HarnessError, RecordError
 
 PASSED, DIFFERS, FAILED = 0, 1, 2
 # What a shell reports of a tool that ended when its reader went away: 128 and the number of SIGPIPE.
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a reader that went away is met, rather than as Python ends
     except HarnessError as error:
-        print(f"harness: {type(error).__name__}: {_show(str(error))}", file=sys.stderr)
+        complain(f"harness: {type(error).__name__}: {error}")
         return error.exit_code
     except MemoryError:
         # A traceback takes memory, too.
@@ -50,9 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return READER_GONE
         if isinstance(error, OSError):
             _flush_or_drop()
-            print(f"harness: {type(error).__name__}: {_show(str(error))}", file=sys.stderr)
+            complain(f"harness: {type(error).__name__}: {error}")
             return FAILED
-        print(_show(traceback.format_exc()), file=sys.stderr)
+        complain(traceback.format_exc())
         return FAILED
     return code
 
@@ -85,10 +85,6 @@ def _flush_or_drop() -> None:
 def _drop_stdout() -> None:
     """Let what is left to write go nowhere: Python flushes once more as it ends, would complain, and end with 120."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _show(text: str) -> str:
-    return printable(text, keep="\n", instead="?")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -149,8 +145,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _report(options: argparse.Namespace) -> int:
+    if not options.results.is_dir():
+        raise RecordError(f"{options.results}: there is no such folder, expected one with records")
     # Before the imports, since what follows takes seconds; not on stdout, which is for what was found.
-    print(f"{options.results}: making every table, page and picture from the records", file=sys.stderr, flush=True)
+    complain(f"{options.results}: making every table, page and picture from the records")
     from harness.core.memo import NOTHING, open_memo  # noqa: PLC0415 - see make_parser
     from harness.report.results_folder import compare_tables, write_junit, write_tables  # noqa: PLC0415 - see make_parser
 
@@ -166,14 +164,14 @@ def _report(options: argparse.Namespace) -> int:
             written += write_junit(rendered.reports, options.junit)
         lines, problems, code = list(map(str, written)), rendered.problems, PASSED
     for line in lines:
-        print(line)
+        say(line)
     for name, problem in problems.items():
-        print(f"harness: {name} could not be judged: {_show(problem)}", file=sys.stderr)
+        complain(f"harness: {name} could not be judged: {problem}")
     return FAILED if problems else code
 
 
 def _gate(options: argparse.Namespace) -> int:
-    print(f"{options.candidate}: held against {options.reference}", file=sys.stderr, flush=True)  # see _report
+    complain(f"{options.candidate}: held against {options.reference}")  # see _report
     from harness.cli.further_seeds import FurtherSeeds  # noqa: PLC0415 - see make_parser
     from harness.cli.gate import GateSides, OutputFiles, run_gate  # noqa: PLC0415 - likewise
 
@@ -191,5 +189,5 @@ def _gate(options: argparse.Namespace) -> int:
 def _accept(options: argparse.Namespace) -> int:
     from harness.cli.gate import run_accept  # noqa: PLC0415 - see make_parser
 
-    ask = input if sys.stdin.isatty() else None
+    ask = input if sys.stdin is not None and sys.stdin.isatty() else None
     return run_accept(options.reference, options.candidate, ask=ask, yes=options.yes, golden=options.golden)

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cli.say import say
+
 if TYPE_CHECKING:
     from harness.experiment.manifest import Experiment
     from harness.sources.fetch import Fetcher
@@ -58,15 +60,15 @@ def _lock(options: argparse.Namespace) -> int:
     fetcher = _make_fetcher(options, manifest, experiment)
     new = prepare_lock(manifest, experiment, fetcher, read_facts=read_facts)
     for line in (*new.changes, *new.moved):
-        print(line)
+        say(line)
     if options.check:
-        print(f"{new.path}: {'nothing changed' if new.same else 'differs from what the sources hold now'}")
+        say(f"{new.path}: {'nothing changed' if new.same else 'differs from what the sources hold now'}")
         return DIFFERS if new.differs else PASSED
     if new.same:
-        print(f"{new.path}: nothing changed")
+        say(f"{new.path}: nothing changed")
         return PASSED
     write_lock(new, experiment)
-    print(f"{new.path}: written")
+    say(f"{new.path}: written")
     return PASSED
 
 
@@ -80,8 +82,8 @@ def _fetch(options: argparse.Namespace) -> int:
     experiment = read_experiment(manifest)
     lock = read_lock(manifest.with_suffix(".lock"), experiment)
     for path in pack_parcel(manifest, experiment, lock, options.to, _make_fetcher(options, manifest, experiment)):
-        print(path)
-    print(f"run it with: harness run {options.to / manifest.name}")
+        say(path)
+    say(f"run it with: harness run {options.to / manifest.name}")
     return PASSED
 
 
@@ -106,11 +108,11 @@ def _publish(options: argparse.Namespace) -> int:
         model=options.model,
         seed=options.seed,
     )
-    print(publication.choice)
+    say(publication.choice)
     if options.dry_run:
         for name, content in publication.files.items():
-            print(f"  {format_size(content):>10}  {name}")
-        print(f"would go to {options.repo}{' (private)' if options.private else ''} in one commit; nothing was pushed")
+            say(f"  {format_size(content):>10}  {name}")
+        say(f"would go to {options.repo}{' (private)' if options.private else ''} in one commit; nothing was pushed")
         return PASSED
-    print(push(publication, private=options.private))
+    say(push(publication, private=options.private))
     return PASSED

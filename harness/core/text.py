@@ -40,6 +40,15 @@ def quote(value: object, most: int = 80) -> str:
     return clip(spelt, most)
 
 
+def is_encodable(text: str) -> bool:
+    """Say whether text is free of the lone surrogates that JSON and names of files let pass and UTF-8 does not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def printable(text: str, *, keep: str = "", instead: str = " ") -> str:
     """Replace what is not shown: a stranger's words must not move the cursor, colour the screen or end the line.
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.core.text import quote
+from harness.core.text import is_encodable, quote
 from harness.errors import DataError
 from harness.experiment.data import Columns
 from harness.pipeline.tables import Number
@@ -170,7 +170,7 @@ class _Cells:
             self.problems.append(f"{where}: {column} is the number {quote(found)}, expected text: put it in quotes")
         elif not isinstance(found, str) or not found.strip():
             self.problems.append(f"{where}: {column} is {quote(found)}, expected text")
-        elif not _is_encodable(found):
+        elif not is_encodable(found):
             self.problems.append(f"{where}: {column} cannot be written as UTF-8: {quote(found)}")
         else:
             return found
@@ -235,13 +235,4 @@ def list_negatives(columns: Columns) -> tuple[str, ...]:
 
 def _is_plain_id(name: str) -> bool:
     """Say whether an id can stand in a TREC file, so that what `write_run` would refuse is found before any work."""
-    return name.split() == [name] and "\0" not in name and _is_encodable(name) and len(name.encode()) <= MAX_ID_BYTES
-
-
-def _is_encodable(text: str) -> bool:
-    """Say whether text is free of the lone surrogates that JSON lets pass and UTF-8 does not."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return name.split() == [name] and "\0" not in name and is_encodable(name) and len(name.encode()) <= MAX_ID_BYTES

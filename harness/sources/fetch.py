@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from harness.core.files import clear_leftovers, hash_file
 from harness.core.schema import canonical_json
+from harness.core.text import is_encodable
 from harness.errors import SourceError
 from harness.experiment.data import FolderSource, HubSource, Source, WheelSource
 from harness.experiment.lock import LockedSource, ResolvedSource, Role, SourceName
@@ -210,7 +211,8 @@ def hash_files(folder: Path, role: Role) -> dict[str, str]:
     not hashed, and a pipe or device, since whoever opens it might wait for ever.
 
     Raises:
-        SourceError: a file cannot be read, there is none, one is no regular file, or a folder is a link.
+        SourceError: a file cannot be read, there is none, one is no regular file or has a name that is not UTF-8, or a
+            folder is a link.
     """
     files = {}
     for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
@@ -220,6 +222,8 @@ def hash_files(folder: Path, role: Role) -> dict[str, str]:
         if path.exists() and not path.is_file() and not path.is_dir() and not is_unwanted(name):
             raise SourceError(f"{path}: is no regular file, but a pipe, device or socket")
         if path.is_file() and is_wanted(name, role):
+            if not is_encodable(name):
+                raise SourceError(f"{path}: the name is not UTF-8, and a lock could not say it; rename the file")
             files[name] = hash_file(path)
     if not files:
         raise SourceError(f"{folder}: holds no file of the kinds {', '.join(WANTED[role])}")

@@ -29,6 +29,13 @@ def manifest(tmp_path: Path) -> Path:
     return write_manifest(tmp_path)
 
 
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for seed in (0, 1):
+        write_record(make_record(VALUES, experiment=parse(), model="small", seed=seed), tmp_path / "results")
+    return tmp_path / "results"
+
+
 def lock(manifest: Path, *options: str) -> int:
     return main(["lock", str(manifest), "--store", str(manifest.parent / "store"), *options])
 
@@ -119,19 +126,52 @@ def test_a_full_disk_under_stdout_is_one_line(tmp_path: Path) -> None:
     assert done.stderr == "harness: OSError: [Errno 28] No space left on device\n"
 
 
+@pytest.mark.parametrize(
+    "command", [["report", "results"], ["gate", "--reference", "x", "--candidate", "y"], ["verify"]]
+)
+@pytest.mark.parametrize("full", ["2>/dev/full", ">/dev/full 2>&1", "2>&-"])
+def test_where_nothing_can_be_said_the_exit_code_is_no_answer(tmp_path: Path, command: list[str], full: str) -> None:
+    line = f"{sys.executable} -m harness {' '.join(command)} {full}"
+    done = subprocess.run(["/bin/sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_nobody_at_stdin_is_nobody_to_ask(results: Path, tmp_path: Path) -> None:
+    line = f"{sys.executable} -m harness accept --candidate {results}/records/tiny --reference reference <&-"
+    done = subprocess.run(["/bin/sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "--yes" in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--check"]])
+def test_a_folder_that_is_not_there_has_no_tables_that_differ(tmp_path: Path, options: list[str]) -> None:
+    assert main(["report", str(tmp_path / "typo"), *options]) == 2
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize("name", ["x\n::add-mask::y.jsonl", "##[add-mask]y.jsonl", "\x1b[2Jx.jsonl"])
+def test_names_of_files_command_neither_terminal_nor_runner(
+    manifest: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lock(manifest) == 0
+    (manifest.parent / "data" / name).write_text("{}\n", encoding="utf-8")
+    (manifest.parent / "data" / "test.jsonl").unlink()
+    capsys.readouterr()
+    lock(manifest)
+    shown = "".join(capsys.readouterr())
+    assert "\x1b" not in shown
+    assert "##[" not in shown
+    assert not any(line.lstrip().startswith("::") for line in shown.splitlines())
+
+
 def test_what_nobody_foresaw_is_no_answer(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("harness.sources.locking.make_lock", fail)
     assert lock(manifest) == 2
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Path:
-    for seed in (0, 1):
-        write_record(make_record(VALUES, experiment=parse(), model="small", seed=seed), tmp_path / "results")
-    return tmp_path / "results"
 
 
 def test_a_broken_record_is_named_not_left_out(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

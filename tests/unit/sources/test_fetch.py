@@ -105,6 +105,12 @@ def test_a_pipe_is_refused_since_whoever_opens_it_would_wait_for_ever(data: Path
         hash_files(data, role)
 
 
+def test_a_name_that_no_lock_can_say_is_refused_as_it_is_locked(data: Path) -> None:
+    Path(os.fsdecode(os.fsencode(data) + b"/\xff.jsonl")).write_text("{}\n", encoding="utf-8")
+    with pytest.raises(SourceError, match="the name is not UTF-8, and a lock could not say it; rename the file"):
+        hash_files(data, "data")
+
+
 def test_a_socket_in_a_folder_that_nobody_reads_is_passed_over(data: Path) -> None:
     (data / ".git").mkdir()
     os.mkfifo(data / ".git" / "daemon")
