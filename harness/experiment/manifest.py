@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-import tomllib
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from harness.core.schema import Frozen, Line, Positive, Prose, canonical_json, decode, read_text
+from harness.core.toml import parse_toml
 from harness.errors import ManifestError
 from harness.experiment.claims import BASELINE, Claims, Published, Threshold, Verdicts
 from harness.experiment.comparisons import Comparison, Forgetting
@@ -223,10 +223,7 @@ def read_experiment(path: Path) -> Experiment:
         ManifestError: naming the file, the key and what was expected.
     """
     text = read_text(path, limit_bytes=MANIFEST_LIMIT_BYTES, error=ManifestError)
-    try:
-        data = tomllib.loads(text)
-    except (ValueError, RecursionError) as cause:  # a number of too many digits is a plain ValueError
-        raise ManifestError(f"{path}: not valid TOML: {cause}") from cause
+    data = parse_toml(text, place=str(path), error=ManifestError)
     experiment = parse_experiment(data, place=str(path))
     # A copy that kept its name would write over the other's records.
     if experiment.name != path.stem:

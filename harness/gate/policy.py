@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from harness.core.schema import Frozen, decode, read_text
+from harness.core.toml import parse_toml
 from harness.errors import ManifestError
 from harness.experiment.data import refuse_repeats
 
@@ -87,8 +87,5 @@ def read_policy(path: Path) -> Policy:
         ManifestError: naming the file, the key and what was expected.
     """
     text = read_text(path, limit_bytes=POLICY_LIMIT_BYTES, error=ManifestError)
-    try:
-        data = tomllib.loads(text)
-    except (ValueError, RecursionError) as cause:  # a number of too many digits is a plain ValueError
-        raise ManifestError(f"{path}: not valid TOML: {cause}") from cause
+    data = parse_toml(text, place=str(path), error=ManifestError)
     return decode(Policy, data, place=str(path), error=ManifestError)
