@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -80,9 +82,21 @@ def read_plan(path: Path) -> tuple[PlannedTrial, ...]:
 
 
 def _append(path: Path, content: bytes) -> None:
+    """Add lines whole or not at all: half a line, as a full disk leaves, would break the plan for every later run.
+
+    Raises:
+        OSError: the disk refuses.
+    """
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        os.write(handle, content)
-        os.fsync(handle)
+        # Others that add lines wait meanwhile, so that what is cut off again is our own.
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        before = os.fstat(handle).st_size
+        written = os.write(handle, content)
+        if written == len(content):
+            os.fsync(handle)
+            return
+        os.ftruncate(handle, before)
     finally:
         os.close(handle)
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

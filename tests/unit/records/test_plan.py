@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,23 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
         stream.write('{"trial": 1}\n')
     with pytest.raises(RecordError, match=rf"planned\.jsonl:{len(TRIALS) + 1}: trial: found 1"):
         read_plan(path)
+
+
+def test_a_full_disk_leaves_no_half_a_line(tmp_path: Path) -> None:
+    """What was left of it would have broken the plan for every later run."""
+    note_trials(TRIALS[:1], tmp_path)
+    path = locate_plan(tmp_path, "tiny")
+    before = path.read_bytes()
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, usual[1]))
+    try:
+        with pytest.raises(RecordError, match=r"planned\.jsonl: cannot be written"):
+            note_trials(TRIALS, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert path.read_bytes() == before
+    note_trials(TRIALS, tmp_path)
+    assert [planned.trial for planned in read_plan(path)] == TRIALS
 
 
 def test_no_plan_is_an_empty_one(tmp_path: Path) -> None:
