@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, assert_never
 
 from harness.core.text import clip, format_seconds
@@ -11,6 +13,7 @@ from harness.report.document import (
     ChangeChart,
     Chart,
     ContrastChart,
+    Curve,
     DifferenceChart,
     HistoryChart,
     LossChart,
@@ -75,6 +78,8 @@ MINUTE, HOUR = 60, 3600
 SHOWN_CHARACTERS = 60
 ROW_CHARACTERS = 24  # longer ones would leave no room for what they name
 MOST_COMMITS = 40
+# Of a curve: more than a picture can show, and the mean around each would take the square of their number.
+MOST_POINTS = 4000
 TIED = 1e-12
 
 
@@ -88,7 +93,7 @@ def draw_picture(picture: Picture) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    with mpl.rc_context():
+    with mpl.rc_context(), _without_build_date():
         mpl.rcdefaults()
         mpl.rcParams.update(SETTINGS)
         figure = Figure(figsize=(WIDTH_INCHES, _measure_height(picture.chart)), layout="constrained")
@@ -101,6 +106,17 @@ def draw_picture(picture: Picture) -> str:
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return finish_svg(stream.getvalue(), picture.caption)
+
+
+@contextmanager
+def _without_build_date() -> Iterator[None]:
+    """Hide a variable that matplotlib reads, and fails at where it is no date, for a date that no picture has."""
+    said = os.environ.pop("SOURCE_DATE_EPOCH", None)
+    try:
+        yield
+    finally:
+        if said is not None:
+            os.environ["SOURCE_DATE_EPOCH"] = said
 
 
 def _measure_height(chart: Chart) -> float:
@@ -215,8 +231,10 @@ def _draw_contrasts(axes: Axes, chart: ContrastChart) -> None:
 
 
 def _draw_losses(axes: Axes, chart: LossChart) -> None:
-    reach = max(len(curve.losses) for curve in chart.curves) // 40
-    for index, curve in enumerate(chart.curves):
+    together = -(-max(len(curve.losses) for curve in chart.curves) // MOST_POINTS)
+    curves = chart.curves if together == 1 else [_thin(curve, together) for curve in chart.curves]
+    reach = max(len(curve.losses) for curve in curves) // 40
+    for index, curve in enumerate(curves):
         colour = SERIES[index % len(SERIES)]
         if reach:
             axes.plot(curve.steps, curve.losses, color=colour, linewidth=0.7, alpha=0.3)
@@ -226,9 +244,18 @@ def _draw_losses(axes: Axes, chart: LossChart) -> None:
         axes.plot(curve.steps, smooth, style, color=colour, linewidth=1.5, label=_plain(curve.label))
     axes.set_ylim(bottom=0)
     axes.grid(visible=True, axis="y")
-    axes.set_xlabel("step" + (f" (thin: every step, thick: mean of {2 * reach + 1} steps around it)" if reach else ""))
+    every = "every step" if together == 1 else f"mean of {together} steps"
+    around = (2 * reach + 1) * together
+    axes.set_xlabel("step" + (f" (thin: {every}, thick: mean of {around} steps around it)" if reach else ""))
     axes.set_ylabel("training loss")
     _add_legend(axes, columns=3)
+
+
+def _thin(curve: Curve, together: int) -> Curve:
+    """Return the means of so many points each, at the last one's step."""
+    parts = [curve.losses[start : start + together] for start in range(0, len(curve.losses), together)]
+    steps = [curve.steps[start : start + together][-1] for start in range(0, len(curve.losses), together)]
+    return Curve(curve.label, tuple(steps), tuple(sum(part) / len(part) for part in parts))
 
 
 def _draw_changes(axes: Axes, chart: ChangeChart) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tracemalloc
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
@@ -110,3 +112,24 @@ def test_changes_of_one_kind_only_can_be_drawn(changes: tuple[float, ...]) -> No
     wins, losses = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
     svg = draw_picture(Picture("p", "c", ChangeChart("m", changes, wins, len(changes) - wins - losses, losses)))
     assert "tied ones not drawn" in svg
+
+
+@pytest.mark.parametrize("said", ["no date", "-99999999999999"])
+def test_a_build_date_that_is_none_is_nothing_to_a_picture(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chart = LossChart((Curve("seed 0", (1, 2), (0.5, 0.25)),))
+    usual = draw_picture(Picture("loss", "Loss", chart))
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", said)
+    assert draw_picture(Picture("loss", "Loss", chart)) == usual
+    assert os.environ["SOURCE_DATE_EPOCH"] == said
+
+
+def test_a_curve_of_very_many_steps_is_drawn_from_means() -> None:
+    """The mean around every step took the square of their number: 100,000 steps, 4 GB."""
+    steps = tuple(range(1, 100_001))
+    chart = LossChart((Curve("seed 0", steps, tuple(float(step % 2) for step in steps)),))
+    tracemalloc.start()
+    drawn = draw_picture(Picture("loss", "Loss", chart))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 300 * 2**20
+    assert "thin: mean of 25 steps, thick: mean of 5025 steps around it" in drawn
