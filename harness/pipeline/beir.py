@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from harness.experiment.data import PART_NAMES, PartName
 from harness.pipeline.dataset import PreparedData, TestData, check_relevance, count_parts
 from harness.pipeline.rows import Row, check_texts
 from harness.pipeline.tables import read_delimited, read_json_lines
+from harness.records.trec import GRADE, GRADE_RULE
 
 COLUMNS = 3
-GRADE = re.compile(r"-?[0-9]{1,9}")
 
 
 def load_beir(folder: Path, files: Collection[str]) -> PreparedData:
@@ -100,5 +99,5 @@ def _read_lines(path: Path) -> Iterator[tuple[int, str, str, int]]:
         query, passage, grade = cells
         if GRADE.fullmatch(grade):
             yield number, query, passage, int(grade)
-        elif place:
-            raise DataError(f"{path}:{number}: the grade is {quote(grade)}, expected a whole number")
+        elif place or grade[:1].isdigit() or grade.startswith("-"):  # a number heads no column
+            raise DataError(f"{path}:{number}: the grade is {quote(grade)}, {GRADE_RULE}")

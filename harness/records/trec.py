@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
 
 from harness.core.files import refuse_special
+from harness.core.text import quote
 from harness.errors import DataError, StoreError
 
 Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
@@ -134,7 +135,9 @@ def write_lines(lines: list[str], path: Path) -> None:
 
 """Query id -> passage id -> relevance; 0 and less is not relevant."""
 
-_RELEVANCE = re.compile(r"-?[0-9]{1,9}")
+# trec_eval sets aside a place for every grade up to the highest: nine digits would take 8 GB.
+GRADE = re.compile(r"-?[0-9]{1,6}")
+GRADE_RULE = "expected a whole number of at most six digits"
 _FIELDS = 4
 
 
@@ -156,8 +159,8 @@ def write_qrels(qrels: Qrels, path: Path) -> None:
             raise DataError(f"{path}: query {query_id!r} has no judgement, so qrels cannot hold it")
         check_ids(tuple(judgements), place=f"{path}: passage id of query {query_id!r}")
         for passage_id, relevance in judgements.items():
-            if not _RELEVANCE.fullmatch(str(relevance)):
-                raise DataError(f"{path}: relevance {relevance!r} of {passage_id!r} is no whole number")
+            if not GRADE.fullmatch(str(relevance)):
+                raise DataError(f"{path}: relevance {relevance!r} of {passage_id!r}, {GRADE_RULE}")
             lines.append(f"{query_id} 0 {passage_id} {relevance}\n")
     write_lines(lines, path)
 
@@ -174,15 +177,15 @@ def read_qrels(path: Path, *, limits: Limits = USUAL_LIMITS) -> dict[str, dict[s
 
     Raises:
         DataError: naming file and line, when the file cannot be read, is too big, or a line has not four
-            fields, a relevance that is no whole number of at most nine digits, or a judgement made before.
+            fields, a relevance that is no whole number of at most six digits, or a judgement made before.
     """
     qrels: dict[str, dict[str, int]] = {}
     for number, (query_id, _, passage_id, relevance) in read_fields(path, _FIELDS, limits):
         judgements = qrels.setdefault(query_id, {})
         if passage_id in judgements:
             raise DataError(f"{path}, line {number}: {passage_id!r} is judged twice for query {query_id!r}")
-        if not _RELEVANCE.fullmatch(relevance):
-            raise DataError(f"{path}, line {number}: relevance {relevance!r}, expected a whole number")
+        if not GRADE.fullmatch(relevance):
+            raise DataError(f"{path}, line {number}: relevance {quote(relevance)}, {GRADE_RULE}")
         judgements[passage_id] = int(relevance)
     if not qrels:
         raise DataError(f"{path}: no line, expected a judgement in each")

@@ -234,6 +234,11 @@ def test_what_is_exported_is_read_back_the_same(tmp_path: Path) -> None:
         (QRELS + "q1\tp1\t1\n", "test.tsv:5: judges 'p1' for the query 'q1' a second time"),
         (QRELS + "q9\tp1\t1\n", "test.tsv:5: judges the query 'q9', which queries.jsonl does not have"),
         (QRELS + "q1\tp9\t1\n", "test.tsv:5: judges the passage 'p9', which corpus.jsonl does not have"),
+        (
+            QRELS + "q1\tp3\t9999999\n",
+            "test.tsv:5: the grade is '9999999', expected a whole number of at most six digits",
+        ),
+        ("q1\tp1\t1.5\nq1\tp2\t1\n", "test.tsv:1: the grade is '1.5', expected a whole number"),
         (QRELS + "q1\tp3\thigh\n", "test.tsv:5: the grade is 'high', expected a whole number"),
         (QRELS + "q3\tp3\t0\n", "test: 1 queries have no relevant passage: q3"),
         ("q1 0 p1 1\n", "test.tsv:1: has 1 cells, expected query-id, corpus-id and score"),
