@@ -24,6 +24,7 @@ from harness.evidence.binding import (
 from harness.evidence.bundle import EXPERIMENTS, RESULTS, check_environments, unpack_bundle
 from harness.evidence.kept import check_kept
 from harness.evidence.recompute import check_means, check_record_once
+from harness.evidence.stacks import check_stacks
 from harness.experiment.lock import Lock, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
 from harness.pipeline.store import Store
@@ -151,6 +152,7 @@ def verify_records(
     plans = _read_plans(results, by_experiment, problems)
     for name, found in by_experiment.items():
         problems += _check_experiment(name, found, known, manifests.get(name), plans[name])
+    problems += check_stacks(results, by_experiment, {name: whole for name, (whole, _) in manifests.items()})
     tracked = [] if experiments is None else [experiments / f"{name}.toml" for name in manifests]
     commits = look_for_commits(records, tracked)
     problems += [

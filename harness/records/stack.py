@@ -153,14 +153,14 @@ def read_stack_record(path: Path) -> StackRecord:
     return decode_json(StackRecord, text, place=str(path), error=RecordError)
 
 
-def read_stack_records(results: Path) -> tuple[StackRecord, ...]:
-    """Read all of a results folder, in the order of their places.
+def read_stack_records(results: Path, experiment: str = "*") -> tuple[StackRecord, ...]:
+    """Read those of an experiment, or all of a results folder, in the order of their places.
 
     Raises:
         RecordError: one is broken, or lies in another's place.
     """
     records = []
-    for path in sorted((results / FOLDER).glob("*/*.json")):
+    for path in sorted((results / FOLDER).glob(f"{experiment}/*.json")):
         record = read_stack_record(path)
         if path != results / record.place:
             raise RecordError(f"{path}: holds the record whose place is {record.place}")

@@ -18,12 +18,15 @@ from harness.experiment.trial import label_variant, list_pairs
 from harness.records.artifacts import Evidence
 from harness.records.history import read_history
 from harness.records.record import Record, read_records
+from harness.records.stack import FOLDER as STACKS
+from harness.records.stack import read_stack_records
 from harness.report.document import Report
 from harness.report.experiment import build_report
 from harness.report.failure import build_failure_report
 from harness.report.html import render_html
 from harness.report.junit import render_junit
 from harness.report.markdown import escape, name_picture, render_markdown
+from harness.report.stack import build_stack_report
 from harness.report.svg import draw_picture
 
 INDEX_FILE = "README.md"
@@ -156,6 +159,7 @@ def render_results(
     """
     files: dict[str, str] = {}
     rows: list[tuple[str, ...]] = []
+    known: dict[str, tuple[Record, ...]] = {}
     reports: dict[str, Report] = {}
     problems: dict[str, str] = {}
     evidence = evidence or Evidence(results)
@@ -165,6 +169,7 @@ def render_results(
             records = read_records(folder)
             if not records:
                 continue
+            known[name] = records
             rendered = _render_once(name, records, evidence, rounds, memo)
         except Exception as cause:  # noqa: BLE001 - also of what nobody foresaw: the other experiments have their tables
             report = build_failure_report(name, f"{name}: the records could not be judged", cause)
@@ -175,7 +180,11 @@ def render_results(
         rows.append(rendered.row)
         if rendered.report is not None:
             reports[name] = rendered.report
-    files[INDEX_FILE] = _render_index(rows)
+    stacks, refused = _render_stacks(results, known, memo)
+    for pages in stacks.values():
+        files |= pages
+    problems |= refused
+    files[INDEX_FILE] = _render_index(rows, sorted(stacks))
     files[SUMS_FILE] = render_sums(results)
     return Rendered(reports, files, problems)
 
@@ -234,13 +243,37 @@ def _make_row(name: str, records: tuple[Record, ...], report: Report) -> tuple[s
     )
 
 
-def _render_index(rows: Sequence[tuple[str, ...]]) -> str:
+def _render_stacks(
+    results: Path, known: Mapping[str, tuple[Record, ...]], memo: Memo
+) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Render a page for each experiment and stack that were compared, and say by page what could not be read."""
+    pages: dict[str, dict[str, str]] = {}
+    problems: dict[str, str] = {}
+    for folder in sorted(path for path in (results / STACKS).glob("*") if path.is_dir()):
+        try:
+            records = read_stack_records(results, folder.name)
+            stacks = sorted({record.stack for record in records})
+            reports = [
+                build_stack_report([one for one in records if one.stack == stack], known.get(folder.name, ()))
+                for stack in stacks
+            ]
+        except Exception as cause:  # noqa: BLE001 - see render_results
+            name = f"{folder.name}-stack"
+            reports = [build_failure_report(name, f"{folder.name}: the stacks could not be compared", cause)]
+            problems[name] = reports[0].findings[0].text
+        pages |= {report.name: _render(report.name, report, memo) for report in reports}
+    return pages, problems
+
+
+def _render_index(rows: Sequence[tuple[str, ...]], stacks: Sequence[str]) -> str:
     columns = ("experiment", "mark", "measure", "before", "after", "verdicts", "sources")
     align = ("left", "left", "left", "right", "right", "left", "left")
     table = tabulate(
         sorted(rows), headers=columns, tablefmt="pipe", disable_numparse=True, colalign=align if rows else None
     )
-    return f"# Results\n\nAfter fine-tuning: mean over seeds, per model.\n\n{table}\n{FOOTER}"
+    pages = "".join(f"- {_link(name)}\n" for name in stacks)
+    compared = f"\n## Did the libraries change the result?\n\n{pages}" if pages else ""
+    return f"# Results\n\nAfter fine-tuning: mean over seeds, per model.\n\n{table}\n{compared}{FOOTER}"
 
 
 def _link(name: str) -> str:

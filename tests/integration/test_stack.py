@@ -11,6 +11,8 @@ from harness.errors import StackError
 from harness.experiment.stack import Stack
 from harness.pipeline.stack_environment import Job, Training, hash_stack, make_stack, run_job
 from harness.records.stack import read_stack_records
+from harness.report.results_folder import compare_tables, write_tables
+from tests.support.stacks import make_stack_record, write_stack_record
 from tests.support.tiny_stacks import PINS, make_stack_place
 
 
@@ -33,9 +35,30 @@ def test_an_experiment_is_run_in_both_stacks_and_what_is_done_is_not_done_again(
     for other in (again, today):
         assert (other.loss, other.rows, other.batches) == (first.loss, first.rows, first.batches)
         assert (other.weights_sha256, other.result) == (first.weights_sha256, first.result)
+    page = (place.results / "tiny-stack-published.md").read_text(encoding="utf-8")
+    assert "small: the libraries changed nothing that was looked at; tokens are the same" in page
+    assert "(tiny-stack-published.md)" in (place.results / "README.md").read_text(encoding="utf-8")
     capsys.readouterr()
     assert main(options) == 0
     assert "step" not in capsys.readouterr().out
+
+
+def test_a_page_that_was_changed_is_named_and_a_broken_comparison_keeps_no_other_page_from_being_made(
+    tmp_path: Path,
+) -> None:
+    path = write_stack_record(make_stack_record(), tmp_path)
+    assert write_tables(tmp_path).problems == {}
+    assert compare_tables(tmp_path).differing == ()
+    page = tmp_path / "tiny-stack-published.md"
+    page.write_text(page.read_text(encoding="utf-8").replace("small", "great"), encoding="utf-8")
+    assert [line.partition(": ")[0] for line in compare_tables(tmp_path).differing] == [f"{page}:3"]
+    broken = path.parent.with_name("other") / path.name
+    broken.parent.mkdir()
+    broken.write_text("{}", encoding="utf-8")
+    rendered = write_tables(tmp_path)
+    assert list(rendered.problems) == ["other-stack"]
+    assert "small" in page.read_text(encoding="utf-8")
+    assert "could not be compared" in (tmp_path / "other-stack.md").read_text(encoding="utf-8")
 
 
 def test_a_stack_that_cannot_be_installed_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
