@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from harness.core.schema import Count, Frozen, Positive
+from harness.core.schema import Count, Frozen, Line, Positive
 from harness.errors import ManifestError
 from harness.experiment.arguments import Arguments, join_arguments
 from harness.experiment.data import refuse_repeats
@@ -60,6 +60,21 @@ class Matryoshka(Frozen):
         return self
 
 
+class Lora(Frozen):
+    """Arguments of peft's LoraConfig under their own names: which layers get an adapter beside them, and how wide."""
+
+    r: Count
+    lora_alpha: Positive
+    target_modules: Annotated[tuple[Line, ...], Field(min_length=1)]
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    use_rslora: bool | None = None
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        refuse_repeats(self.target_modules, "module")
+        return self
+
+
 class Recipe(Frozen):
     """How a model is trained on a data set's part ``train``; ``base`` is the recipe that it differs from as written."""
 
@@ -73,7 +88,7 @@ class Recipe(Frozen):
     select: NotYet = None
     matryoshka: Matryoshka | None = None
     negatives: Negatives | None = None
-    lora: NotYet = None
+    lora: Lora | None = None
 
     @property
     def texts(self) -> tuple[Input, ...]:

@@ -84,6 +84,8 @@ def can_pack(model: SentenceTransformer) -> bool:
     config = network.config
     return (
         type(network) in (BertModel, MPNetModel)
+        # An adapter beside a layer would be passed over.
+        and all(type(part) in (nn.Linear, nn.LayerNorm) for layer in _layers(network) for part in vars(layer).values())
         and config.hidden_act == "gelu"
         and not getattr(config, "is_decoder", False)
         and not getattr(config, "add_cross_attention", False)

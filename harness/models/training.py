@@ -20,6 +20,7 @@ from harness.models.encoder import apply_length
 from harness.models.encoding import OWN_ENCODING, Encoding
 from harness.models.failures import model_errors
 from harness.models.loading import load_model
+from harness.models.lora import ADAPTER_FOLDER, add_adapter, merge_adapter, save_adapter
 from harness.records.record import LossPoint, TrainingLog
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ def train_model(
     seed_everything(seed)
     model = load_model(base, device=device)
     apply_length(model, encoding, place=str(base))
+    if recipe.lora is not None:
+        add_adapter(model, recipe.lora)
     table = Dataset.from_dict({name: list(texts) for name, texts in columns.items()})
     checkpoints = scratch / "checkpoints"
     newest = find_checkpoint(checkpoints)
@@ -167,6 +170,11 @@ def train_model(
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest.folder))
     synchronize(device)
     seconds = clock.read()
+    adapter = None
+    if recipe.lora is not None:
+        with storage_errors(target):
+            adapter = save_adapter(model, target / ADAPTER_FOLDER)
+        merge_adapter(model)
     with storage_errors(target):
         model.save_pretrained(str(target / MODEL_FOLDER), create_model_card=False, safe_serialization=True)
         _copy_events(scratch / LOG_FOLDER, target / LOG_FOLDER)
@@ -179,6 +187,7 @@ def train_model(
         batches=trainer.batches,
         nondeterministic=tuple(nondeterministic),
         weights_sha256=_hash_weights(target / MODEL_FOLDER),
+        adapter=adapter,
     )
     write_atomically(target / LOG_FILE, log.model_dump_json(indent=1).encode())
     return Checkpoint(target / MODEL_FOLDER, log, seconds)

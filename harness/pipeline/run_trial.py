@@ -19,6 +19,7 @@ from harness.experiment.negatives import Negatives
 from harness.experiment.trial import Trial, list_trials
 from harness.models.device import describe_arithmetic, keep_freed_memory, name_device, pick_device
 from harness.models.encoding import Encoding
+from harness.models.lora import find_peft
 from harness.models.training import choose_precision
 from harness.pipeline import stages
 from harness.pipeline.dataset import TRAIN_FILE, PreparedData
@@ -73,6 +74,8 @@ def open_context(selected: Selected, config: RunConfig) -> RunContext:
     chosen = pick_device(config.device)
     for recipe in experiment.recipes.values():
         choose_precision(recipe, chosen, config.precision)
+        if recipe.lora is not None:
+            find_peft()
     if config.trackers:
         from harness.models.trainer import check_trackers  # noqa: PLC0415 - loads torch, and this alone needs it here
 

@@ -21,6 +21,7 @@ from harness.experiment.recipe import Recipe
 from harness.models.device import Precision, describe_arithmetic
 from harness.models.encoder import Encoder, count_truncated, encode_roles, make_encoder, open_encoder
 from harness.models.encoding import OWN_ENCODING, Encoding
+from harness.models.lora import find_peft
 from harness.models.search import retrieve
 from harness.models.training import LOG_FILE, MODEL_FOLDER, StepProgress, train_model
 from harness.pipeline.cost import Meter
@@ -207,6 +208,7 @@ def train(
         "seed": seed,
         "precision": precision,
         **({} if guide is None else {"guide": guide.digest}),
+        **({} if recipe.lora is None else {"peft": find_peft()}),
         **list_encoding(encoding),
         **list_numeric_inputs(device),
     }

@@ -95,12 +95,20 @@ class RowsUsed(Frozen):
     batches_of_one: Natural
 
 
+class AdapterLog(Frozen):
+    """An adapter that was trained beside frozen weights and merged into them: its own file, and how many numbers."""
+
+    peft: str
+    trained: Natural
+    weights_sha256: Digest
+
+
 class TrainingLog(Frozen):
     """How training went.
 
     ``loss`` is the curve, ``resumes`` how often training went on from a checkpoint, ``batches`` a short hash of every
     step's batch (of its token ids, column by column), ``nondeterministic`` the operators that have no algorithm on the
-    device that gives the same bits every time.
+    device that gives the same bits every time. ``weights_sha256`` is that of the whole model, an adapter merged.
     """
 
     precision: Literal["fp16", "bf16", "fp32"]
@@ -112,6 +120,7 @@ class TrainingLog(Frozen):
     batches: tuple[str, ...] = ()
     nondeterministic: tuple[str, ...] = ()
     weights_sha256: Digest
+    adapter: AdapterLog | None = None
 
 
 class MiningLog(Frozen):

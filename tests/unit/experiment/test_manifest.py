@@ -142,7 +142,7 @@ def test_the_published_experiment_declares_what_was_published() -> None:
         ("data", {}, "data: found {}"),
         # Recipes and models.
         ("recipes.finetuned.data", "huge", "recipes.finetuned.data: data set 'huge' is not among ['tiny']"),
-        ("recipes.finetuned.lora", {"r": 16}, "recipes.finetuned.lora: found {'r': 16}: not yet"),
+        ("recipes.finetuned.lora", {"r": 16}, "key 'recipes.finetuned.lora.lora_alpha' is missing"),
         ("recipes.finetuned.negatives", HARD, "negatives: num_negatives is 1, the inputs have 0"),
         ("recipes.finetuned", {**MINED, "inputs": ["query", "passage"]}, "num_negatives is 1, the inputs have 0"),
         (
