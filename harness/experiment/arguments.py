@@ -69,7 +69,8 @@ NotNegative = Annotated[float, Field(ge=0, le=MOST)]
 class Arguments(Frozen):
     """Fields of SentenceTransformerTrainingArguments; what is not named is the trainer's default.
 
-    ``eval_steps`` asks for the values of the primary test set on the way; they choose nothing.
+    ``eval_steps`` asks for values on the way: of the dev part that the recipe selects by, or of the primary test set,
+    where they choose nothing.
     """
 
     num_train_epochs: Epochs | None = None

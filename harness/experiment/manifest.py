@@ -18,7 +18,7 @@ from harness.errors import ManifestError
 from harness.experiment.claims import BASELINE, Claims, Published, Threshold, Verdicts
 from harness.experiment.comparisons import Comparison, Forgetting
 from harness.experiment.data import Data, PartName, check_name, refuse_repeats
-from harness.experiment.evaluation import Evaluation, TestSet
+from harness.experiment.evaluation import Evaluation, TestSet, parse_test_set
 from harness.experiment.model import Model
 from harness.experiment.recipe import Recipe, merge_bases
 from harness.experiment.stack import Stack
@@ -101,6 +101,7 @@ class Experiment(Frozen):
         for name, recipe in self.recipes.items():
             self._check_part(recipe.data, "train", f"recipes.{name}.data")
             self._check_inputs(name, recipe)
+            self._check_select(name, recipe)
         for model in self.models:
             unknown = [name for name in model.recipes if name not in self.recipes]
             if unknown:
@@ -144,6 +145,17 @@ class Experiment(Frozen):
                 f"recipes.{name}.inputs: {lacking[0]!r} is not in data set {recipe.data!r}; it has {', '.join(there)}"
             )
 
+    def _check_select(self, name: str, recipe: Recipe) -> None:
+        if recipe.select is None:
+            return
+        place, on = f"recipes.{name}.select", recipe.select.on
+        chosen = parse_test_set(on)
+        self._check_part(chosen.data, chosen.part, f"{place}.on")
+        if chosen.part != "dev" or on == self.evaluation.on[0]:
+            raise ValueError(f"{place}.on: {on!r}; expected a part dev that is not the primary test set")
+        if recipe.select.measure not in self.evaluation.measures:
+            raise ValueError(f"{place}.measure: {recipe.select.measure!r} is not among the evaluation's measures")
+
     def _check_helpers(self, name: str) -> None:
         dense = {model.name for model in self.models if model.kind == "dense"}
         for key, helper in self.recipes[name].helpers.items():
@@ -186,9 +198,11 @@ class Experiment(Frozen):
 
     @property
     def data_read(self) -> tuple[str, ...]:
-        """The data sets that are evaluated on or trained on, the primary test set's first."""
+        """The data sets that are evaluated on, trained on or selected by, the primary test set's first."""
         evaluated = [test_set.data for test_set in self.evaluation.test_sets]
-        return tuple(dict.fromkeys((*evaluated, *(recipe.data for recipe in self.recipes.values()))))
+        recipes = self.recipes.values()
+        selected = [parse_test_set(recipe.select.on).data for recipe in recipes if recipe.select is not None]
+        return tuple(dict.fromkeys((*evaluated, *(recipe.data for recipe in recipes), *selected)))
 
     def model(self, name: str) -> Model:
         """Return the model of that name.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from harness.core.schema import Count, Frozen, Line, Positive
 from harness.errors import ManifestError
@@ -17,16 +17,6 @@ from harness.experiment.negatives import Negatives
 # A column that the loss gets: texts of a query, a passage, the first, second, ... negative, or what it compares with.
 Input = Annotated[str, Field(pattern=r"^(query|passage|negative|negative_([2-9]|[1-9][0-9])|score|label)$")]
 LABELS = ("score", "label")
-
-
-def _refuse(value: Any) -> Any:
-    if value is not None:
-        raise ValueError("not yet: nothing here acts on it so far; leave the key out")
-    return value
-
-
-# Keys that the manifest's second version knows and that nobody honours yet: refused, never passed over.
-NotYet = Annotated[None, BeforeValidator(_refuse)]
 
 
 class Precisions(Frozen):
@@ -60,6 +50,13 @@ class Matryoshka(Frozen):
         return self
 
 
+class Select(Frozen):
+    """Of the steps at which the model is evaluated, the one with the highest measure on a dev part is kept."""
+
+    on: str
+    measure: str
+
+
 class Lora(Frozen):
     """Arguments of peft's LoraConfig under their own names: which layers get an adapter beside them, and how wide."""
 
@@ -85,7 +82,7 @@ class Recipe(Frozen):
     precision: Precisions
     embedding: Embedding
     arguments: Arguments
-    select: NotYet = None
+    select: Select | None = None
     matryoshka: Matryoshka | None = None
     negatives: Negatives | None = None
     lora: Lora | None = None
@@ -111,6 +108,12 @@ class Recipe(Frozen):
     def negatives_per_row(self) -> int:
         """How many negatives of each row the loss gets."""
         return len(self.texts) - 2
+
+    @model_validator(mode="after")
+    def _steps_to_select_from(self) -> Self:
+        if self.select is not None and self.arguments.eval_steps is None:
+            raise ValueError("select needs arguments.eval_steps: after how many steps the model is evaluated each time")
+        return self
 
     @model_validator(mode="after")
     def _mined_negatives_that_the_loss_gets(self) -> Self:

@@ -39,6 +39,11 @@ class SealedCheckpoint:
     folder: Path
     seal: Seal
 
+    @property
+    def step(self) -> int:
+        """The step that it was written at."""
+        return _read_step(self.folder)
+
 
 def seal_checkpoint(written: Path, target: Path, *, seconds: float, batches: tuple[str, ...]) -> None:
     """Make a checkpoint of a folder that the trainer wrote, in one step.
@@ -75,10 +80,12 @@ def find_checkpoint(folder: Path) -> SealedCheckpoint | None:
     return None
 
 
-def prune_checkpoints(folder: Path, keep: int) -> None:
-    """Remove all but the last ``keep`` checkpoints, counted by step."""
-    for path in sorted(folder.glob(f"{PREFIX}*"), key=_read_step)[:-keep]:
+def prune_checkpoints(folder: Path, keep: int) -> int:
+    """Remove all but the last ``keep`` checkpoints, counted by step, and return the oldest step that is left."""
+    found = sorted(folder.glob(f"{PREFIX}*"), key=_read_step)
+    for path in found[:-keep]:
         shutil.rmtree(path, ignore_errors=True)
+    return _read_step(found[-keep:][0])
 
 
 def _find_problem(path: Path) -> str:

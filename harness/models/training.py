@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from harness.core.files import hash_file, write_atomically
 from harness.core.schema import canonical_json
 from harness.errors import TrainingError
-from harness.experiment.recipe import Recipe
+from harness.experiment.recipe import Recipe, Select
+from harness.models.best_weights import BestWeights
 from harness.models.checkpoints import SealedCheckpoint, find_checkpoint, prune_checkpoints, seal_checkpoint
 from harness.models.device import Precision, memory_errors, native_bf16, seed_everything, synchronize
 from harness.models.encoder import apply_length
@@ -21,7 +22,7 @@ from harness.models.encoding import OWN_ENCODING, Encoding
 from harness.models.failures import model_errors
 from harness.models.loading import load_model
 from harness.models.lora import ADAPTER_FOLDER, add_adapter, merge_adapter, save_adapter
-from harness.records.record import LossPoint, TrainingLog
+from harness.records.record import LossPoint, SelectionLog, TrainingLog
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -96,7 +97,8 @@ def train_model(
         progress: told after every step.
         trackers: those of the trainer that are told beside TensorBoard, as ``wandb``.
         guide: folder of the model that guides the loss, where it wants one.
-        evaluate: asked every ``eval_steps`` for the values of the model so far.
+        evaluate: asked every ``eval_steps`` for the values of the model so far; where the recipe selects, they choose
+            the step that is kept, and the last step is asked for too.
 
     Raises:
         SourceError: a model cannot be loaded.
@@ -128,10 +130,20 @@ def train_model(
     clock = _Clock(newest)
     resumes = _count_resumes(scratch / "resumes", resumed=newest is not None)
 
+    best = BestWeights(scratch / "best")
+    best.forget_after(0 if newest is None else newest.step)
+
     def keep(written: Path, batches: tuple[str, ...]) -> None:
         target = checkpoints / written.name
         seal_checkpoint(written, target, seconds=clock.read(), batches=batches)
-        prune_checkpoints(checkpoints, recipe.arguments.save_total_limit)
+        oldest = prune_checkpoints(checkpoints, recipe.arguments.save_total_limit)
+        best.prune(oldest)
+
+    def evaluate_so_far(sofar: SentenceTransformer) -> Mapping[str, float]:
+        values = {} if evaluate is None else evaluate(sofar)
+        if recipe.select is not None:
+            best.consider(sofar, step=trainer.state.global_step, value=values[recipe.select.measure])
+        return values
 
     trainer = RecipeTrainer(
         model=model,
@@ -147,7 +159,7 @@ def train_model(
         train_dataset=table,
         recipe=recipe,
         precision=precision,
-        evaluate_model=evaluate,
+        evaluate_model=None if evaluate is None else evaluate_so_far,
         keep=keep,
         guide=None if guide is None else load_model(guide, device=device),
         batches=() if newest is None else newest.seal.batches,
@@ -168,14 +180,17 @@ def train_model(
         model_errors(model, "be trained", place=str(base), error=TrainingError),
     ):
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest.folder))
+        selected = None
+        if recipe.select is not None:
+            if trainer.state.global_step % (recipe.arguments.eval_steps or 1):
+                evaluate_so_far(model)
+            selected = _restore_best(model, best, recipe.select)
     synchronize(device)
     seconds = clock.read()
-    adapter = None
-    if recipe.lora is not None:
-        with storage_errors(target):
-            adapter = save_adapter(model, target / ADAPTER_FOLDER)
-        merge_adapter(model)
     with storage_errors(target):
+        adapter = None if recipe.lora is None else save_adapter(model, target / ADAPTER_FOLDER)
+        if adapter is not None:
+            merge_adapter(model)
         model.save_pretrained(str(target / MODEL_FOLDER), create_model_card=False, safe_serialization=True)
         _copy_events(scratch / LOG_FOLDER, target / LOG_FOLDER)
     log = TrainingLog(
@@ -188,9 +203,19 @@ def train_model(
         nondeterministic=tuple(nondeterministic),
         weights_sha256=_hash_weights(target / MODEL_FOLDER),
         adapter=adapter,
+        selected=selected,
     )
     write_atomically(target / LOG_FILE, log.model_dump_json(indent=1).encode())
     return Checkpoint(target / MODEL_FOLDER, log, seconds)
+
+
+def _restore_best(model: SentenceTransformer, best: BestWeights, select: Select) -> SelectionLog:
+    """Give the model the weights of the best step, which the last one was compared with."""
+    found = best.find_best()
+    if found is None:
+        raise TrainingError("select: no step was evaluated")
+    best.restore(model, found)
+    return SelectionLog(on=select.on, measure=select.measure, step=found.step, value=found.value)
 
 
 class _Clock:

@@ -12,6 +12,7 @@ from harness.errors import DataError, RecordError, ThresholdMissed
 from harness.experiment.claims import BASELINE
 from harness.experiment.data import PartName
 from harness.experiment.data_facts import list_differences
+from harness.experiment.evaluation import parse_test_set
 from harness.experiment.lock import Lock, SourceName, list_sources, name_source
 from harness.experiment.manifest import Experiment
 from harness.experiment.model import Model
@@ -255,6 +256,9 @@ def _train(
         mined = _mine(recipe.negatives, context, helpers[recipe.negatives.model], source, done=done)
         rows, output, mining = mined.rows, mined.output, mined.log
     guide = None if recipe.loss.guide is None else helpers[recipe.loss.guide]
+    if recipe.select is not None:
+        dev = parse_test_set(recipe.select.on)
+        test = _select_test(prepared[dev.data], dev.part)
     done.progress.begin_stage("train")
     trained = stages.train(
         base.folder,

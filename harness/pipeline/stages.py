@@ -156,7 +156,7 @@ def train(
 ) -> Trained:
     """Fine-tune a base model on rows, which ``rows_digest`` stands for.
 
-    ``test`` is what is evaluated on the way, where the recipe asks.
+    ``test`` is what is evaluated on the way, where the recipe asks, and chooses the step that is kept where it selects.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -196,6 +196,7 @@ def train(
                 "data": True,
                 # What they do is in the rows.
                 "negatives": True,
+                "select": True,
                 # Its files stand for it below.
                 "loss": {"guide"},
                 "precision": True,
@@ -203,6 +204,7 @@ def train(
             },
             exclude_none=True,
         ),
+        **({} if recipe.select is None else {"select": _list_selection(recipe, test, evaluation)}),
         "base": base_digest,
         "pairs": rows_digest,
         "seed": seed,
@@ -216,6 +218,18 @@ def train(
     text = read_text(output.folder / LOG_FILE, limit_bytes=2**26, error=StoreError)
     log = decode_json(TrainingLog, text, place=str(output.folder / LOG_FILE), error=StoreError)
     return Trained(output.folder / MODEL_FOLDER, log, output)
+
+
+def _list_selection(recipe: Recipe, dev: PreparedTest, evaluation: Evaluation) -> dict[str, object]:
+    """Return what decides which step is kept."""
+    return {
+        "measure": recipe.select and recipe.select.measure,
+        "data": dev.output.entry.digest,
+        "part": dev.part,
+        "eval_steps": recipe.arguments.eval_steps,
+        "top_k": evaluation.top_k,
+        "batch_tokens": evaluation.batch_tokens,
+    }
 
 
 def evaluate(

@@ -103,6 +103,15 @@ class AdapterLog(Frozen):
     weights_sha256: Digest
 
 
+class SelectionLog(Frozen):
+    """The step whose weights were kept, and what it scored on the dev part that chose it."""
+
+    on: str
+    measure: str
+    step: Natural
+    value: Unit
+
+
 class TrainingLog(Frozen):
     """How training went.
 
@@ -121,6 +130,7 @@ class TrainingLog(Frozen):
     nondeterministic: tuple[str, ...] = ()
     weights_sha256: Digest
     adapter: AdapterLog | None = None
+    selected: SelectionLog | None = None
 
 
 class MiningLog(Frozen):

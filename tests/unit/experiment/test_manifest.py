@@ -16,6 +16,9 @@ MANIFESTS = Path(__file__).parents[3] / "benchmarks" / "experiments"
 NAMES = sorted(path.stem for path in MANIFESTS.glob("*.toml"))
 HUB = {"kind": "hub", "repository": "a/b", "revision": "0" * 40}
 FOLDER = {"kind": "folder", "path": "runs"}
+DEV, TEST = ({"on": f"tiny/{part}", "measure": "mrr@10"} for part in ("dev", "test"))
+SELECTING = tomllib.loads(TINY)["recipes"]["finetuned"]
+SELECTING = {**SELECTING, "arguments": {**SELECTING["arguments"], "eval_steps": 2}}
 SELECTION = {"salt": "s", "train_rows": 20, "test_rows": 8}
 HARD = {"model": "other", "num_negatives": 1, "range_min": 0, "range_max": 5}
 MINED = {
@@ -159,6 +162,17 @@ def test_the_published_experiment_declares_what_was_published() -> None:
         ("recipes.finetuned.matryoshka", {"dims": [8, 8]}, "dimension 8 is listed twice"),
         ("recipes.finetuned.matryoshka", {"dims": [8], "weights": [1.0, 2.0]}, "weights are 2, dims 1"),
         ("recipes.finetuned", {**MINED, **MARGIN}, "mined rows have no score, which MarginMSELoss compares with"),
+        ("recipes.finetuned.select", DEV, "select needs arguments.eval_steps"),
+        (
+            "recipes.finetuned",
+            {**SELECTING, "select": TEST},
+            "'tiny/test'; expected a part dev that is not the primary",
+        ),
+        (
+            "recipes.finetuned",
+            {**SELECTING, "select": DEV},
+            "recipes.finetuned.select.on: data set 'tiny' has no part 'dev'",
+        ),
         ("recipes.finetuned.arguments.warmup_steps", 3, "warmup_ratio and warmup_steps are both given"),
         ("recipes.b", {"base": "finetund"}, "recipes.b.base: found 'finetund', expected another recipe: 'finetuned'"),
         ("recipes|a.b", {"base": "finetuned"}, "'a.b' cannot be a recipe's name"),
