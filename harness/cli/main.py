@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+from harness.cli.compare import add_compare_command
 from harness.cli.data import add_data_commands
 from harness.cli.evidence import add_evidence_commands
 from harness.cli.run import add_run_command, run_experiment
@@ -138,6 +139,7 @@ def make_parser() -> argparse.ArgumentParser:
     accept.add_argument("--golden", action="store_true", help="make them the golden reference too, which stays")
     accept.set_defaults(run=_accept)
 
+    add_compare_command(commands)
     add_data_commands(commands)
     add_hub_commands(commands)
     add_evidence_commands(commands)

@@ -8,7 +8,7 @@ from harness.analysis.comparison import ComparedCells
 from harness.analysis.verdict import ExperimentVerdict
 from harness.core.text import format_p
 from harness.report.comparison_words import name_compared, show_change, word_outcome
-from harness.report.document import ContrastChart, ContrastRow, Paragraph, Picture, Section, Table
+from harness.report.document import ContrastChart, ContrastRow, Paragraph, Picture, Report, Section, Table
 
 METHOD = (
     "a minus b for each query, both averaged over their seeds. Interval and p allow for the chance of queries and of "
@@ -56,6 +56,21 @@ def tabulate_comparisons(compared: Sequence[ComparedCells]) -> Table:
     )  # fmt: skip
     titles = dict.fromkeys(f"{one.measure} on {one.on}" for one in compared)
     return Table(columns, rows, title=", ".join(titles), spare=("d_z", "wins / ties / losses"))
+
+
+def report_sets(compared: Sequence[ComparedCells], a: str, b: str) -> Report:
+    """Make a report of cells of two sets of records, which these are the names of."""
+    return Report(
+        name="comparison",
+        title="Two sets of records",
+        sections=(
+            Section(
+                "Comparison",
+                (Paragraph(f"a is {a}, b is {b}."), Paragraph(METHOD), tabulate_comparisons(compared)),
+                brief=True,
+            ),
+        ),
+    )
 
 
 def draw_comparisons(compared: Sequence[ComparedCells], *, name: str) -> list[Picture]:
