@@ -62,6 +62,6 @@ def test_a_repository_of_ones_own_runs_accepts_changes_and_gates(repository: Pat
     # The change of the recipe is seen, whatever it is worth.
     assert "the training recipe is" in " ".join(said.split())
     assert (repository / "candidate" / "faq.md").is_file()
-    where = [programs / "python", "-c", "import harness; print(harness.__file__)"]
+    where = [str(programs / "python"), "-c", "import harness; print(harness.__file__)"]
     installed = subprocess.run(where, capture_output=True, text=True, check=True, cwd=repository, env=environment)
     assert Path(installed.stdout.strip()).is_relative_to(programs.parent)
