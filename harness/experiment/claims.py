@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any
 
-from pydantic import field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
-from harness.core.schema import Count, Frozen, Line, Positive, Seconds, Unit
+from harness.core.schema import Count, Frozen, Line, Seconds, Unit
 
 BASELINE = "baseline"
+
+
+def _suggest_share(number: Decimal) -> str:
+    """Ask whether what was given in per cent is meant as a share."""
+    return f"; did you mean {number.scaleb(-2)}?" if 1 < number <= 100 else ""  # noqa: PLR2004 - per cent
+
+
+def _refuse_per_cent(value: Any) -> Any:
+    if type(value) in (int, float) and not 0 <= value <= 1:
+        raise ValueError(f"expected 0 to 1, as measures are{_suggest_share(Decimal(str(value)))}")
+    return value
+
+
+# A measure's value, or a difference of two.
+Share = Annotated[Unit, BeforeValidator(_refuse_per_cent)]
 
 
 class _Cell(Frozen):
@@ -33,7 +49,7 @@ class Threshold(_Cell):
     """A bound that the values must exceed for the experiment to pass."""
 
     measure: str
-    above: Unit
+    above: Share
 
 
 class Claims(_Cell):
@@ -54,8 +70,7 @@ class Claims(_Cell):
             if not number.is_finite():
                 raise ValueError(f"{measure}: {printed!r} is not finite")
             if not 0 <= number <= 1:
-                hint = f"; did you mean {number.scaleb(-2)}?" if 1 < number <= 100 else ""  # noqa: PLR2004 - per cent
-                raise ValueError(f"{measure}: {printed} lies outside 0..1{hint}")
+                raise ValueError(f"{measure}: {printed} lies outside 0..1{_suggest_share(number)}")
         return values
 
 
@@ -66,7 +81,7 @@ class Verdicts(Frozen):
     published draw too.
     """
 
-    margin: Positive
+    margin: Annotated[Share, Field(gt=0)]
 
 
 class Published(Frozen):

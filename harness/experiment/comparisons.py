@@ -6,8 +6,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from harness.core.schema import Frozen, Unit
-from harness.experiment.claims import BASELINE
+from harness.core.schema import Frozen
+from harness.experiment.claims import BASELINE, Share
 
 
 class Comparison(Frozen):
@@ -37,7 +37,7 @@ class Forgetting(Frozen):
     """What fine-tuning must not cost on another test set: tuned minus own baseline stays above ``-max_drop``."""
 
     on: str
-    max_drop: Unit
+    max_drop: Share
 
 
 def split_cell(name: str) -> tuple[str, str]:
