@@ -362,9 +362,11 @@ def _select(config: pytest.Config) -> Selected:
     session = config.stash[SESSION]
     if session.selected is None:
         from harness.pipeline.selection import select_experiment  # noqa: PLC0415 - only for our own cases
+        from harness.sources.hub_client import check_variables  # noqa: PLC0415 - likewise
 
         wanted = _read_config(config)
         try:
+            check_variables(os.environ)
             session.selected = select_experiment(wanted, config.rootpath / "benchmarks" / "experiments")
         except HarnessError as error:
             said = f"{type(error).__name__}: {error}"

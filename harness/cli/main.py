@@ -19,6 +19,7 @@ from harness.cli.run import add_run_command, run_experiment
 from harness.cli.say import complain, say
 from harness.cli.sources import add_hub_commands
 from harness.errors import HarnessError, RecordError
+from harness.sources.hub_client import check_variables
 
 PASSED, DIFFERS, FAILED = 0, 1, 2
 # What a shell reports of a tool that ended when its reader went away: 128 and the number of SIGPIPE.
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.further and not (options.run is run_experiment or (options.run is _gate and options.manifest)):
         parser.error(f"only `run`, and `gate` with --manifest, hand options on: {' '.join(options.further)}")
     try:
+        check_variables(os.environ)
         code: int = options.run(options)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a reader that went away is met, rather than as Python ends

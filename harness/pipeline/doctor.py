@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from harness.core.files import refuse_special
-from harness.errors import HarnessError
+from harness.core.schema import read_text
+from harness.errors import HarnessError, SourceError
 from harness.experiment.arguments import Arguments
 from harness.experiment.data import PART_NAMES, FolderSource, HubSource, WheelSource
 from harness.experiment.lock import Lock, LockedSource, SourceName, list_sources, read_lock
@@ -39,6 +39,7 @@ RANK_BYTES = 32
 OLDEST_PYTHON = (3, 11)
 GIBIBYTE = 2**30
 SHOWN_PACKAGES = 5
+CONSTRAINTS_LIMIT_BYTES = 1_000_000
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;#]+)")
 
 
@@ -94,9 +95,9 @@ def examine(*, experiments: Path, constraints: Path, store: Path, results: Path)
 def check_packages(constraints: Path) -> Inspection:
     """Compare installed packages with the pinned versions; those that change numbers must match."""
     try:
-        pins = dict(PIN.findall(refuse_special(constraints).read_text(encoding="utf-8")))
-    except OSError as cause:
-        return Inspection("packages", Health.NOTE, f"{constraints}: cannot be read: {cause.strerror or cause}")
+        pins = dict(PIN.findall(read_text(constraints, limit_bytes=CONSTRAINTS_LIMIT_BYTES, error=SourceError)))
+    except SourceError as cause:
+        return Inspection("packages", Health.NOTE, str(cause))
     differing, numeric = [], False
     names = {_normalise(name) for name in PACKAGES}
     for name, pinned in sorted(pins.items()):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from harness.core.text import clip, strip_addresses
+from harness.core.text import clip, quote, strip_addresses
 from harness.errors import HarnessError, SourceError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ READING, WRITING = 3, 12
 DISK_ERRORS = frozenset({errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EROFS})
 REQUEST_TIMEOUT, TOO_MANY_REQUESTS, SERVER_ERROR = 408, 429, 500
 SHOWN_CHARACTERS = 300
+NUMBERS = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
 PROXY_VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 REASONS = {
     400: "the hub does not take what was sent",
@@ -49,6 +51,18 @@ class AskedToWaitError(Exception):
     def __init__(self, status: int, seconds: int) -> None:
         super().__init__(f"HTTP {status}: the hub asks to wait {seconds} s")
         self.status, self.seconds = status, seconds
+
+
+def check_variables(environment: Mapping[str, str]) -> None:
+    """Check the variables that the client reads as it is loaded, by whichever library, and fails at.
+
+    Raises:
+        SourceError: one is no whole number.
+    """
+    for name in NUMBERS:
+        said = environment.get(name)
+        if said is not None and not re.fullmatch(r"\s*[-+]?[0-9]{1,9}\s*", said):
+            raise SourceError(f"the environment variable {name} is {quote(said)}, expected a whole number of seconds")
 
 
 def call_hub(

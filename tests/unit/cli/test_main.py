@@ -194,3 +194,15 @@ def test_where_memory_ends_one_line_says_so(
     monkeypatch.setattr("harness.experiment.manifest.read_text", starve)
     assert lock(manifest) == 2
     assert capsys.readouterr().err == "harness: too little memory\n"
+
+
+@pytest.mark.parametrize("name", ["HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"])
+def test_a_variable_that_the_hubs_client_fails_at_is_named(
+    manifest: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, "soon")
+    assert lock(manifest) == 2
+    said = f"harness: SourceError: the environment variable {name} is 'soon', expected a whole number of seconds\n"
+    assert capsys.readouterr().err == said
+    monkeypatch.setenv(name, "20")
+    assert lock(manifest) == 0

@@ -59,6 +59,13 @@ def test_missing_constraints_are_noted(tmp_path: Path) -> None:
     assert check_packages(tmp_path / "none.txt").health is Health.NOTE
 
 
+def test_constraints_that_are_no_text_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "constraints.txt").write_bytes(b"torch==\xff")
+    found = check_packages(tmp_path / "constraints.txt")
+    assert found.health is Health.NOTE
+    assert "not UTF-8 text" in found.text
+
+
 def test_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_canary_of_the_doctor")
     found = check_token()
