@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except MemoryError:
         # A traceback takes memory, too.
-        print("harness: too little memory", file=sys.stderr)
+        complain("harness: too little memory")
         return FAILED
     except Exception as error:  # noqa: BLE001 - whatever nobody foresaw is no answer: Python's own exit code would say "no"
         if isinstance(error, BrokenPipeError) and _has_lost_reader():
