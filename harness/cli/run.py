@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.cli.say import say
 from harness.errors import StackError
 
 # Short names here, the plugin's long ones there: in pytest they share the command line with other plugins.
@@ -48,11 +49,16 @@ def add_run_command(commands: argparse._SubParsersAction[argparse.ArgumentParser
         metavar="NAME",
         help="instead run it with the packages that the manifest pins as [stacks.NAME] and with today's, and compare",
     )
+    run.add_argument(
+        "--dry-run", action="store_true", help="run nothing: list sources, trials, and what they would take"
+    )
     run.set_defaults(run=run_experiment)
 
 
 def run_experiment(options: argparse.Namespace) -> int:
     """Run pytest on the manifest; ``further`` of the options are handed on to it. A stack is compared instead."""
+    if options.dry_run:
+        return _describe(options)
     if options.stack is not None:
         return _run_stack(options)
     import pytest  # noqa: PLC0415 - most commands need none
@@ -66,6 +72,22 @@ def run_experiment(options: argparse.Namespace) -> int:
     code = pytest.main([str(find_manifest(name, locate_experiments(Path()))), *_spell(options), *options.further])
     # pytest has further codes for what could not be done.
     return int(code) if code in {0, 1} else COULD_NOT_RUN
+
+
+def _describe(options: argparse.Namespace) -> int:
+    """Say what the run would do; also where the manifest has no lock, or sources without a commit."""
+    from harness.experiment.manifest import read_experiment  # noqa: PLC0415 - most commands need none
+    from harness.pipeline.dry_run import describe_run  # noqa: PLC0415
+    from harness.pipeline.selection import choose_experiment, find_manifest, locate_experiments, narrow_as_typed  # noqa: PLC0415
+
+    name = options.named or options.experiment or choose_experiment()[0]
+    manifest = find_manifest(name, locate_experiments(Path()))
+    experiment = narrow_as_typed(read_experiment(manifest), models=options.models, seeds=options.seeds)
+    for line in describe_run(
+        experiment, manifest, store=Path(options.store or ".store"), results=Path(options.results or "results")
+    ):
+        say(line)
+    return 0
 
 
 def _run_stack(options: argparse.Namespace) -> int:

@@ -50,13 +50,19 @@ def add_hub_commands(
 
 
 def _lock(options: argparse.Namespace) -> int:
+    from harness.experiment.lock import list_unpinned  # noqa: PLC0415
     from harness.experiment.manifest import read_experiment  # noqa: PLC0415 - see add_hub_commands
     from harness.pipeline.load_data import read_facts  # noqa: PLC0415
     from harness.pipeline.selection import find_manifest, locate_experiments  # noqa: PLC0415
-    from harness.sources.locking import prepare_lock, write_lock  # noqa: PLC0415
+    from harness.sources.locking import prepare_lock, propose_commits, write_lock  # noqa: PLC0415
 
     manifest = find_manifest(options.experiment, locate_experiments(Path()))
     experiment = read_experiment(manifest)
+    if list_unpinned(experiment):
+        for proposal in propose_commits(experiment):
+            say(proposal)
+        say(f"{manifest}: nothing was locked: write the commits that you choose into it, then lock it again")
+        return DIFFERS
     fetcher = _make_fetcher(options, manifest, experiment)
     new = prepare_lock(manifest, experiment, fetcher, read_facts=read_facts)
     for line in (*new.changes, *new.moved):

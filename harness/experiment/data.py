@@ -14,6 +14,7 @@ from harness.core.schema import Count, Frozen, Line, Unit
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+UNPINNED = "unpinned"
 
 PartName = Literal["train", "dev", "test"]
 
@@ -27,7 +28,10 @@ NEEDED_AND_UNUSED = {
 
 
 class HubSource(Frozen):
-    """A repository on the Hugging Face Hub at one commit."""
+    """A repository on the Hugging Face Hub at one commit.
+
+    ``unpinned`` stands for a commit that a publication does not name: nothing is locked or run from there.
+    """
 
     kind: Literal["hub"]
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
@@ -36,8 +40,11 @@ class HubSource(Frozen):
     @field_validator("revision")
     @classmethod
     def _pinned(cls, revision: str) -> str:
-        if not COMMIT.fullmatch(revision):
-            raise ValueError("a revision must be a full commit hash (40 hex digits): a branch can move")
+        if revision != UNPINNED and not COMMIT.fullmatch(revision):
+            raise ValueError(
+                "a revision must be a full commit hash (40 hex digits): a branch can move; where none was published, "
+                f"{UNPINNED!r}"
+            )
         return revision
 
 

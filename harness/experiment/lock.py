@@ -13,7 +13,7 @@ from pydantic import model_validator
 from harness.core.schema import Bytes, Digest, Frozen, Line, canonical_json, decode_json, format_json, read_text
 from harness.core.text import quote
 from harness.errors import LockError
-from harness.experiment.data import Source
+from harness.experiment.data import UNPINNED, HubSource, Source
 from harness.experiment.data_facts import DataFacts
 from harness.experiment.manifest import Experiment
 from harness.experiment.model import Model
@@ -95,6 +95,15 @@ def list_sources(experiment: Experiment) -> dict[SourceName, Source]:
     return {**data, **models}
 
 
+def list_unpinned(experiment: Experiment) -> tuple[SourceName, ...]:
+    """Name the sources on the hub that have no commit, which nothing can be locked or run from."""
+    return tuple(
+        name
+        for name, source in list_sources(experiment).items()
+        if isinstance(source, HubSource) and source.revision == UNPINNED
+    )
+
+
 def name_source(model: Model) -> SourceName:
     """Return the name that a lock gives a model's source: its ranked lists are other files than a model's."""
     return SourceName.of("run" if model.kind == "run" else "model", model.name)
@@ -112,6 +121,8 @@ def read_lock(path: Path, experiment: Experiment) -> Lock:
         LockError: absent, malformed, or made for other sources than the manifest names.
     """
     remedy = f"harness lock {path.with_suffix('.toml')}"
+    if unpinned := list_unpinned(experiment):
+        raise LockError(f"{path}: {', '.join(unpinned)}: {UNPINNED}, so there is nothing to lock; commits: {remedy}")
     if not path.exists():
         raise LockError(f"{path}: no such lock; make it with: {remedy}")
     text = read_text(path, limit_bytes=LOCK_LIMIT_BYTES, error=LockError)

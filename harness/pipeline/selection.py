@@ -75,13 +75,21 @@ def select_experiment(config: RunConfig, folder: Path) -> Selected:
     path = find_manifest(name, folder)
     whole = read_experiment(path)
     lock = read_lock(path.with_suffix(".lock"), whole)
-    models, seeds = config.models, config.seeds
-    experiment = narrow(
+    experiment = narrow_as_typed(whole, models=config.models, seeds=config.seeds)
+    return Selected(experiment, lock, path.parent, reason)
+
+
+def narrow_as_typed(whole: Experiment, *, models: str | None, seeds: str | None) -> Experiment:
+    """Keep the models and seeds that a person typed; see `RunConfig`.
+
+    Raises:
+        ManifestError: no such model or seeds.
+    """
+    return narrow(
         whole,
         models=None if models is None else [model.strip() for model in models.split(",") if model.strip()],
         seeds=None if seeds is None else parse_seeds(seeds, whole.seeds),
     )
-    return Selected(experiment, lock, path.parent, reason)
 
 
 def choose_experiment() -> tuple[str, str]:

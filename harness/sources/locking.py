@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.core.files import refuse_special, write_atomically
 from harness.errors import LockError, SourceError
-from harness.experiment.data import Data, FolderSource, HubSource
+from harness.experiment.data import UNPINNED, Data, FolderSource, HubSource
 from harness.experiment.data_facts import DataFacts, list_differences
 from harness.experiment.lock import (
     Lock,
@@ -18,6 +18,7 @@ from harness.experiment.lock import (
     digest_sources,
     format_lock,
     list_sources,
+    list_unpinned,
     read_lock,
 )
 from harness.experiment.manifest import Experiment
@@ -134,6 +135,20 @@ def make_lock(experiment: Experiment, fetcher: Fetcher, *, read_facts: ReadFacts
         sources=sources,
         data=facts or None,
     )
+
+
+def propose_commits(experiment: Experiment) -> Iterator[str]:
+    """Ask the hub for the commit that each unpinned source's main branch is at, and yield a line for each.
+
+    Raises:
+        SourceError: the hub does not say.
+    """
+    sources = list_sources(experiment)
+    for name in list_unpinned(experiment):
+        source = sources[name]
+        if isinstance(source, HubSource):
+            head = find_head(source.repository, find_kind(name.role))
+            yield f'{name}: {source.repository} is {UNPINNED}; its main is at: revision = "{head}"'
 
 
 def list_moved(experiment: Experiment) -> Iterator[Moved]:

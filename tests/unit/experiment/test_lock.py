@@ -9,12 +9,22 @@ from typing import Any
 import pytest
 
 from harness.errors import LockError
-from harness.experiment.lock import Lock, LockedSource, digest_sources, format_lock, list_sources, read_lock
+from harness.experiment.lock import (
+    Lock,
+    LockedSource,
+    digest_sources,
+    format_lock,
+    list_sources,
+    list_unpinned,
+    read_lock,
+)
 from harness.experiment.manifest import read_experiment
 from tests.support.manifests import change, parse
 
 MANIFESTS = Path(__file__).parents[3] / "benchmarks" / "experiments"
-NAMES = sorted(path.stem for path in MANIFESTS.glob("*.toml"))
+# A publication that names no commit has none.
+UNPINNED = {"sec-rag"}
+NAMES = sorted({path.stem for path in MANIFESTS.glob("*.toml")} - UNPINNED)
 
 
 def make_lock(**changes: Any) -> Lock:
@@ -40,6 +50,14 @@ def test_a_committed_lock_belongs_to_its_manifest(name: str) -> None:
 
 def test_what_is_written_reads_back_equal(path: Path) -> None:
     assert read_lock(path, parse()) == make_lock()
+
+
+@pytest.mark.parametrize("name", sorted(UNPINNED))
+def test_what_has_no_commit_is_locked_and_run_by_nothing(name: str) -> None:
+    experiment = read_experiment(MANIFESTS / f"{name}.toml")
+    assert list_unpinned(experiment) == ("data:sec", "model:bge-base-en-v1.5")
+    with pytest.raises(LockError, match=r"data:sec, model:bge-base-en-v1\.5: unpinned, so there is nothing to lock"):
+        read_lock(MANIFESTS / f"{name}.lock", experiment)
 
 
 def test_a_missing_lock_is_answered_with_the_command_that_makes_it(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""A dry run lists sources, trials and what they would take, and names what each figure rests on; it makes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import main
+from harness.experiment.manifest import read_experiment
+from harness.experiment.trial import narrow
+from harness.pipeline.dry_run import describe_run
+from harness.records.record import write_record
+from tests.support.records import MANIFESTS, MODEL, make_cost, make_record
+
+BIOASQ = MANIFESTS / "bioasq.toml"
+VALUES = {"mrr@10": (1.0, 0.5)}
+
+
+def describe(manifest: Path, results: Path) -> list[str]:
+    return list(describe_run(read_experiment(manifest), manifest, store=results / "store", results=results))
+
+
+def test_what_was_published_is_the_basis_where_there_are_no_records(tmp_path: Path) -> None:
+    lines = describe(BIOASQ, tmp_path)
+    assert "lock: " + str(MANIFESTS / "bioasq.lock") + " belongs to it" in lines
+    assert "trials: 7" in lines
+    assert f"  bioasq/{MODEL}/finetuned/seed4" in lines
+    assert "steps: finetuned: 126 a training, of 4012 rows expected" in lines
+    assert (
+        "time: 5 min 0 s of training: 5 x 1 min 0 s, as published on one NVIDIA A10G; of evaluation not known" in lines
+    )
+    assert "cost: 0.09 USD: 5 x 1 min 0 s, as published on one NVIDIA A10G, at 1.1 USD an hour of NVIDIA A10G" in lines
+    assert not list(tmp_path.iterdir())
+
+
+def test_records_at_hand_tell_time_and_memory(tmp_path: Path) -> None:
+    whole = narrow(read_experiment(BIOASQ), models=[MODEL], seeds=[0, 1, 2])
+    write_record(make_record(VALUES, experiment=whole, variant="baseline"), tmp_path)
+    stages = {"train": make_cost(100.0, 3 * 2**30), "evaluate": make_cost(20.0)}
+    write_record(make_record(VALUES, experiment=whole, seed=0, stages=stages), tmp_path)
+    lines = list(describe_run(whole, BIOASQ, store=tmp_path / "store", results=tmp_path))
+    # 21 s of the baseline, three times 120 s.
+    assert "time: 6 min 21 s, the mean of 2 records on some CPU for each such trial" in lines
+    assert "cost: not known: prices_usd_per_hour says nothing of some CPU" in lines
+    assert any(line.startswith("memory: 3.0 GiB, the highest peak of 2 records") for line in lines)
+
+
+def test_an_unpinned_publication_is_described_and_says_what_is_not_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = MANIFESTS / "sec-rag.toml"
+    command = ["run", str(manifest), "--dry-run", "--results", str(tmp_path), "--store", str(tmp_path / "store")]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("lock: unpinned: data:sec, model:bge-base-en-v1.5; before a run") for line in lines)
+    assert "trials: 4" in lines
+    basis = "3 x 3 min 26 s, as published on a g5.2xlarge (NVIDIA A10G)"
+    assert f"cost: 0.21 USD: {basis}, at 1.212 USD an hour of NVIDIA A10G" in lines
+    assert "memory: not known: no record, and no lock that says how large the weights are" in lines
+    assert main([*command, "--seeds", "1"]) == 0
+    assert "trials: 2" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
