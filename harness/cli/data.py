@@ -10,6 +10,8 @@ from harness.cli.say import say
 
 PASSED = 0
 STORE = Path(".store")
+# Those of harness.pipeline.scaffold, named here so that help comes at once.
+LOSSES = ("MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss")
 
 
 def add_data_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -21,6 +23,10 @@ def add_data_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
     init.add_argument("--passage", metavar="COLUMN", help="default: likewise, such as answer")
     init.add_argument("--id", metavar="COLUMN", help="names rows; without it equal texts are one query or passage")
     init.add_argument("--config", metavar="NAME", help="of a hub data set that has several")
+    init.add_argument("--loss", default=LOSSES[0], choices=LOSSES, help=f"to train by; default: {LOSSES[0]}")
+    init.add_argument(
+        "--negatives", type=int, metavar="N", help="also train with N mined negatives a row, and compare both recipes"
+    )
     init.add_argument("--name", help="of the experiment and its files; default: that of the data")
     init.add_argument("--store", type=Path, default=STORE, help="default: .store")
     init.set_defaults(run=_init)
@@ -36,7 +42,7 @@ def add_data_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
 def _init(options: argparse.Namespace) -> int:
     from harness.pipeline.init_experiment import Brought, init_experiment  # noqa: PLC0415 - see add_data_commands
 
-    asked = ("data", "model", "name", "query", "passage", "id", "config")
+    asked = ("data", "model", "name", "query", "passage", "id", "config", "loss", "negatives")
     brought = Brought(**{name: getattr(options, name) for name in asked})
     made = init_experiment(brought, Path(), store=options.store)
     for line in made.decisions:

@@ -26,7 +26,7 @@ from harness.pipeline.own_data import (
     list_columns,
     list_judged,
 )
-from harness.pipeline.scaffold import SALT, SHARES, OwnData, OwnModel, format_manifest, make_name
+from harness.pipeline.scaffold import SALT, SHARES, OwnData, OwnModel, OwnRecipe, format_manifest, make_name
 from harness.pipeline.split_files import find_files, list_splits
 from harness.sources.fetch import Fetcher, find_root, hash_files
 from harness.sources.hub import Kind, find_head
@@ -46,6 +46,8 @@ class Brought:
     passage: str | None = None
     id: str | None = None
     config: str | None = None
+    loss: str = OwnRecipe.loss
+    negatives: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def init_experiment(brought: Brought, folder: Path, *, store: Path) -> Initialis
     data, layout, decisions = _look_at_data(brought, source, place)
     parts = data.list_parts(layout)
     model = _look_at_model(brought.model, fetcher)
-    text = format_manifest(name, data, model, parts)
+    text = format_manifest(name, data, model, parts, OwnRecipe(brought.loss, brought.negatives))
     experiment = parse_experiment(tomllib.loads(text), place=str(manifest))
     locked = make_lock(experiment, fetcher, read_facts=read_facts)
     _write(lock, format_lock(locked))

@@ -12,7 +12,15 @@ from harness.experiment.model import Similarity
 
 SHARES = {"train": 0.8, "test": 0.2}
 SALT = "1"
-RECIPE = "plain"
+RECIPE, HARD = "plain", "hard"
+# Losses for pairs of a query and a passage: arguments, and what to know of them.
+LOSSES = {
+    "MultipleNegativesRankingLoss": ("scale = 20.0", "The batch's other passages are the negatives."),
+    "CachedMultipleNegativesRankingLoss": (
+        "scale = 20.0, mini_batch_size = 32",
+        "The batch's other passages are the negatives; embedded 32 at a time, so that a large batch fits the memory.",
+    ),
+}
 SEEDS = (0, 1, 2)
 
 
@@ -58,7 +66,17 @@ def make_name(text: str) -> str:
     return plain if NAME.fullmatch(plain) else f"x{plain}"[:64]
 
 
-def format_manifest(name: str, data: OwnData, model: OwnModel, parts: Sequence[PartName]) -> str:
+@dataclass(frozen=True)
+class OwnRecipe:
+    """How to train: by a loss of `LOSSES`, and by a second recipe with so many mined negatives a row, if any."""
+
+    loss: str = "MultipleNegativesRankingLoss"
+    negatives: int | None = None
+
+
+def format_manifest(
+    name: str, data: OwnData, model: OwnModel, parts: Sequence[PartName], own: OwnRecipe = OwnRecipe()
+) -> str:
     """Write the manifest.
 
     Args:
@@ -66,9 +84,19 @@ def format_manifest(name: str, data: OwnData, model: OwnModel, parts: Sequence[P
         data: what is evaluated on, and trained on where there is a part for it.
         model: what is evaluated, and trained.
         parts: those that the data have.
+        own: how the model is trained, where there is a part for it.
     """
     trained, tested = "train" in parts, "test" if "test" in parts else parts[-1]
-    recipe = [*_list_recipe(name), ""] if trained else []
+    recipe = [*_list_recipe(name, model, own), ""] if trained else []
+    mined = trained and own.negatives is not None
+    recipes = f'"{RECIPE}", "{HARD}"' if mined else f'"{RECIPE}"'
+    compared = [
+        "",
+        "# Which is better, by the primary measure; above = 0.0 would end a run with 1 unless a is shown to be.",
+        "[[comparisons]]",
+        f"a = {_quote(f'{model.name}/{HARD}')}",
+        f"b = {_quote(f'{model.name}/{RECIPE}')}",
+    ]
     lines = [
         f"# Written by harness init: every choice is here to be changed; what the files are is in {name}.lock.",
         "",
@@ -86,7 +114,7 @@ def format_manifest(name: str, data: OwnData, model: OwnModel, parts: Sequence[P
         f"source = {_format_source(model.source)}",
         f"similarity = {_quote(model.similarity)}  # the model's own",
         _comment_prompts(model.prompts),
-        *([f'recipes = ["{RECIPE}"]'] if trained else []),
+        *([f"recipes = [{recipes}]"] if trained else []),
         "",
         "# The baseline that needs no model.",
         "[[models]]",
@@ -103,6 +131,7 @@ def format_manifest(name: str, data: OwnData, model: OwnModel, parts: Sequence[P
         "",
         "[verdicts]",
         "margin = 0.01  # two values within it count as equal, where a published one is given under [[claims]]",
+        *(compared if mined else []),
     ]
     return "\n".join(lines) + "\n"
 
@@ -125,13 +154,14 @@ def _list_data(name: str, data: OwnData) -> list[str]:
     return lines
 
 
-def _list_recipe(name: str) -> list[str]:
+def _list_recipe(name: str, model: OwnModel, own: OwnRecipe) -> list[str]:
+    arguments, comment = LOSSES[own.loss]
     return [
         f"[recipes.{RECIPE}]",
         f"data = {_quote(name)}  # its part train",
         'inputs = ["query", "passage"]  # in the order that the loss gets them',
-        "# The batch's other passages are the negatives.",
-        'loss = { name = "MultipleNegativesRankingLoss", scale = 20.0 }',
+        f"# {comment}",
+        f"loss = {{ name = {_quote(own.loss)}, {arguments} }}",
         'precision = { cuda = "bf16", cpu = "bf16" }  # on a CPU without bf16 instructions fp32',
         'embedding = { cuda = "padded", cpu = "packed" }  # the same loss; packed spends nothing on padding',
         "",
@@ -143,6 +173,20 @@ def _list_recipe(name: str) -> list[str]:
         'batch_sampler = "no_duplicates"  # no text twice in a batch, where it would be its own negative',
         "save_steps = 100  # a checkpoint to go on from after a kill",
         "save_total_limit = 2",
+        *([] if own.negatives is None else _list_hard(model, own.negatives)),
+    ]
+
+
+def _list_hard(model: OwnModel, negatives: int) -> list[str]:
+    inputs = ["query", "passage", "negative", *(f"negative_{number}" for number in range(2, negatives + 1))]
+    mined = f"model = {_quote(model.name)}, num_negatives = {negatives}, range_min = 10, range_max = {50 + negatives}"
+    return [
+        "",
+        f"[recipes.{HARD}]  # what differs from the base",
+        f'base = "{RECIPE}"',
+        f"inputs = {json.dumps(inputs)}",
+        "# Mined by the untrained model: its ten nearest passages, which may be right answers too, are passed over.",
+        f"negatives = {{ {mined} }}",
     ]
 
 

@@ -156,6 +156,23 @@ def test_a_parquet_of_triplets_becomes_a_run(folder: Path) -> None:
         run(folder, "triplets.toml")
 
 
+def test_mined_negatives_are_a_second_recipe_that_is_compared_with_the_first(folder: Path) -> None:
+    write_rows(folder / "many.jsonl", [{"question": f"what is {n}?", "answer": f"gene {n}"} for n in range(100)])
+    loss = "CachedMultipleNegativesRankingLoss"
+    command = ["init", "many.jsonl", "--model", "tiny-model", "--negatives", "2", "--loss", loss]
+    assert main(command) == 0
+    experiment = read_experiment(folder / "many.toml")
+    assert experiment.recipes["plain"].loss.name == experiment.recipes["hard"].loss.name == loss
+    assert experiment.recipes["hard"].inputs == ("query", "passage", "negative", "negative_2")
+    manifest = folder / "many.toml"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace("[0, 1, 2]", "[0, 1]"), encoding="utf-8")
+    records = run(folder, "many.toml")
+    trained = {f"tiny-model.{recipe}.seed={seed}" for recipe in ("hard", "plain") for seed in (0, 1)}
+    assert set(records) == {"bm25.baseline", "tiny-model.baseline", *trained}
+    report = build_report(list(records.values()), rounds=10)
+    assert any("of tiny-model/hard minus that of tiny-model/plain" in text for text in report.conclusions)
+
+
 def test_a_config_of_several_is_asked_for_and_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     configs = {"qa": ("train", "test"), "more": ("all",)}
     card = ["---", "configs:"]
