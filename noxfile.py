@@ -25,7 +25,7 @@ HASHED = (sys.platform, platform.machine(), sys.version_info[:2]) == ("linux", "
 # What the site is made of.
 SITE = (
     "*.md", "action.yml", "docs/*.*", "examples/*/*.*", "benchmarks/plain_recipe.py", "benchmarks/experiments/*.toml",
-    "results/*.md", "results/*.html", "results/pictures/*",
+    "results/*.md", "results/*.html", "results/pictures/*", "results/on-ray/*.md",
 )  # fmt: skip
 COULD_NOT_RUN = 2
 SUSPECT = 3

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -68,21 +70,33 @@ class Board:
         return told
 
 
-def work(attempt: int, job: str, parts: dict[str, list[Any]], board: Any) -> Outcome:
-    """Run a trial in a worker. ``parts`` gives references by name, in lists: Ray would fetch bare ones unasked."""
-    context = ray.get_runtime_context()
-    machine = ray.util.get_node_ip_address()
-    # Waited for, so that the driver knows who shares the machine before any of them ends.
-    ray.get(board.add.remote(attempt, "begin", machine, f"{machine} {context.get_node_id()[:6]}", time.time()))
+def work(attempt: int, job: str, board: Any, names: Sequence[str], *parts: Mapping[str, NDArray[np.uint8]]) -> Outcome:
+    """Run a trial in a worker. Nothing is waited for in here: Ray would give the waiting task's CPU to another one.
 
-    def ask(name: str) -> Files:
-        found: Files = ray.get(parts[name][0])
-        return found
+    Args:
+        attempt: the driver's number of it.
+        job: what the trial is.
+        board: takes what is told.
+        names: what the worker may ask for.
+        parts: the files under each of them; views of the node's memory, not copies.
+    """
+    machine = ray.util.get_node_ip_address()
+    place = f"{machine} {ray.get_runtime_context().get_node_id()[:6]}"
+    board.add.remote(attempt, "begin", machine, place, time.time())
 
     def tell(text: str, keep: bool) -> None:  # noqa: FBT001 - as a function of two values
         board.add.remote(attempt, "tell", text, keep)
 
-    return run_job(job, ask=ask, tell=tell)
+    held = dict(zip(names, parts, strict=True))
+    return run_job(job, ask=lambda name: _unwrap(held[name]), tell=tell)
+
+
+def _wrap(files: Files) -> dict[str, NDArray[np.uint8]]:
+    return {name: np.frombuffer(content, dtype=np.uint8) for name, content in files.items()}
+
+
+def _unwrap(files: Mapping[str, NDArray[np.uint8]]) -> Files:
+    return {name: content.tobytes() for name, content in files.items()}
 
 
 class RayEngine:
@@ -149,7 +163,7 @@ class RayEngine:
         self._ended: dict[Trial, Record | Exception] = {}
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
-        self._parts = {name: [ray.put(self._driver.read(name))] for name in self._driver.names}
+        self._parts = [ray.put(_wrap(self._driver.read(name))) for name in self._driver.names]
         self._work = ray.remote(
             num_cpus=self._threads, num_gpus=self._gpus, max_retries=0, scheduling_strategy="SPREAD"
         )(work)
@@ -163,7 +177,7 @@ class RayEngine:
         while self._waiting and len(self._running) < self._parallel:
             trial, number = self._waiting.pop(0)
             told = self._driver.make_job(trial)
-            reference = self._work.remote(len(self._attempts), told, self._parts, self._board)
+            reference = self._work.remote(len(self._attempts), told, self._board, self._driver.names, *self._parts)
             self._attempts.append(Attempt(trial, number))
             self._running[reference] = self._attempts[-1]
 

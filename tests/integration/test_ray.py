@@ -302,3 +302,13 @@ def test_a_gpu_for_a_trial_on_the_cpu_is_refused(monkeypatch: pytest.MonkeyPatch
         ray_engine._choose_gpus(
             EngineConfig("ray", "auto", gpus_per_trial=0.5), RunConfig(tmp_path, tmp_path, device="cpu")
         )
+
+
+def test_a_machine_runs_no_more_trials_than_it_has_cpus_for(place: Place, cluster: Cluster, tmp_path: Path) -> None:
+    """Ray gives the CPU of a task that waits for something to another one."""
+    cluster.forget()
+    there = place.at(tmp_path)
+    driver = start(there, "--engine=ray", f"--address={cluster.address}", "--cpus-per-trial=2", "--seeds=4")
+    assert driver.end() == 0, driver.said
+    executions = [record.execution for record in read(there)]
+    assert max(one.trials_on_machine for one in executions if one is not None) <= 2
