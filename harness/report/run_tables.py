@@ -45,7 +45,7 @@ def list_costs(records: Sequence[Record]) -> Section:
     if resumed:
         names = ", ".join(sorted(resumed))
         blocks.append(Paragraph(f"Training went on from a checkpoint after an interruption in: {names}."))
-    blocks += [Paragraph(sentence) for sentence in (*_word_sharing(records), *_word_mining(records))]
+    blocks += [Paragraph(sentence) for sentence in (*_word_sharing(records), *_word_training(records))]
     return Section("Time, memory and cost", tuple(blocks))
 
 
@@ -61,12 +61,28 @@ def _word_sharing(records: Sequence[Record]) -> Iterator[str]:
         yield f"Begun again after a worker was lost: {', '.join(sorted(lost))}."
 
 
-def _word_mining(records: Sequence[Record]) -> Iterator[str]:
-    """Say how many rows each recipe with mined negatives was trained on."""
-    for cell, log in {(record.trial.model, record.trial.variant): record.mining for record in records}.items():
-        if log is not None:
-            where = "/".join(cell)
-            yield f"{log.model} found negatives for {log.mined_rows} of {log.given_rows} rows; {where} has no others."
+def _word_training(records: Sequence[Record]) -> Iterator[str]:
+    """Say what a recipe did besides training on its rows: mined negatives, an adapter, a step chosen on a dev part."""
+    told = set[str]()
+    for record in sort_records(records):
+        where, log = f"{record.trial.model}/{record.trial.variant}", record.training
+        mined, adapter = record.mining, log.adapter if log else None
+        said = []
+        if mined is not None:
+            count = f"{mined.mined_rows} of {mined.given_rows} rows"
+            said.append(f"{where}: {mined.model} found negatives for {count}; the others were not trained on.")
+        if adapter is not None:
+            said.append(f"{where}: an adapter of {adapter.trained:,} numbers was trained and merged.")
+        if log is not None and log.selected is not None:
+            chosen = log.selected
+            score = f"{chosen.measure} {chosen.value:.4f} on {chosen.on}"
+            said.append(
+                f"{name_trial(record)}: the weights of step {chosen.step} of {log.steps} were kept, by {score}."
+            )
+        for sentence in said:
+            if sentence not in told:
+                told.add(sentence)
+                yield sentence
 
 
 def list_mixed_devices(records: Sequence[Record]) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.experiment.manifest import Experiment
-from harness.records.record import Execution, LossPoint, MiningLog, Record, RowsUsed
+from harness.records.record import AdapterLog, Execution, LossPoint, MiningLog, Record, RowsUsed, SelectionLog
 from harness.report.document import Paragraph
 from harness.report.run_tables import list_costs, list_mixed_devices, list_poor_training
 from tests.support.records import MACHINE, make_record, read_manifest, spread
@@ -64,11 +64,19 @@ def test_training_that_used_little_or_learned_nothing_is_a_finding(records: list
     ]
 
 
-def test_mined_rows_are_counted(records: list[Record]) -> None:
-    assert "negatives" not in read_paragraphs(records)
+def test_what_a_recipe_did_besides_is_said_once(records: list[Record]) -> None:
+    assert "found negatives" not in read_paragraphs(records)
+    assert records[0].training is not None
+    training = records[0].training.replace(
+        adapter=AdapterLog(peft="1", trained=12345, weights_sha256="0" * 64),
+        selected=SelectionLog(on="a/dev", measure="mrr@10", step=2, value=0.5),
+    )
     mining = MiningLog(model="miner", given_rows=20, mined_rows=18)
-    said = read_paragraphs([one.replace(mining=mining) for one in records])
-    assert said.count("miner found negatives for 18 of 20 rows") == 1
+    said = read_paragraphs([one.replace(mining=mining, training=training) for one in records])
+    assert said.count("miner found negatives for 18 of 20 rows; the others were not trained on.") == 1
+    assert said.count("an adapter of 12,345 numbers was trained and merged.") == 1
+    # Each seed chooses for itself.
+    assert said.count(f"the weights of step 2 of {training.steps} were kept, by mrr@10 0.5000 on a/dev.") == 3
 
 
 def test_seconds_of_a_shared_machine_say_so(records: list[Record]) -> None:
