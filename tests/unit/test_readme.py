@@ -17,6 +17,13 @@ def test_the_readme_shows_the_table_that_the_records_gave() -> None:
     assert _find_tables(block) == generated[:1]
 
 
+def test_the_readme_shows_the_comparison_that_the_records_gave() -> None:
+    text = README.read_text(encoding="utf-8")
+    block = text.partition("<!-- ablation -->")[2].partition("<!-- /ablation -->")[0]
+    page = (ROOT / "results" / "hpo-ablation.md").read_text(encoding="utf-8").partition("## Comparisons")[2]
+    assert _find_tables(block) == _find_tables(page)[:1]
+
+
 def test_the_readme_is_short_and_has_the_command_that_ci_runs() -> None:
     text = README.read_text(encoding="utf-8")
     assert len(text.splitlines()) < LONGEST
