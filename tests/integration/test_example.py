@@ -43,7 +43,7 @@ def test_a_repository_of_ones_own_runs_accepts_changes_and_gates(repository: Pat
         # What the wheel needs, by the versions of our constraints, is found behind it; see below.
         further = ["--no-deps", "--no-index", "--quiet"] if program == "pip" else []
         done = subprocess.run(
-            [programs / program if program in {"pip", "harness"} else program, *rest, *further],
+            [str(programs / program) if program in {"pip", "harness"} else program, *rest, *further],
             capture_output=True,
             text=True,
             check=False,
