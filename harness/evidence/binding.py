@@ -90,6 +90,12 @@ def compare_training(record: Record) -> Iterator[str]:
     rows = record.experiment.data[recipe.data].expected_rows("train")
     if rows is None and recipe.data == record.on.partition("/")[0]:
         rows = record.data.train_pairs
+    if rows is not None and record.mining is not None:
+        if record.mining.given_rows != rows:
+            yield f"mining.given_rows: reads {record.mining.given_rows}, the train part has {rows}"
+        rows = record.mining.mined_rows
+    if rows is not None and log.rows is not None and log.rows.given != rows:
+        yield f"training.rows.given: reads {log.rows.given}, there were {rows}"
     arguments = recipe.arguments
     if rows is not None:
         steps = arguments.count_steps(rows)

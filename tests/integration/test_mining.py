@@ -25,7 +25,7 @@ HARD = """
 [recipes.hard]
 base = "finetuned"
 inputs = ["query", "passage", "negative", "negative_2"]
-negatives = { model = "other", num_negatives = 2, range_min = 1, range_max = 6, max_score = 0.98 }
+negatives = { model = "other", num_negatives = 2, range_min = 1, range_max = 6, max_score = 0.92 }
 
 [evaluation]
 """
@@ -62,7 +62,7 @@ def test_the_negatives_are_those_of_the_librarys_function(folder: Path) -> None:
         num_negatives=2,
         range_min=1,
         range_max=6,
-        max_score=0.98,
+        max_score=0.92,
         output_format="n-tuple",
         verbose=False,
     )
@@ -83,6 +83,8 @@ def test_the_record_says_how_many_and_verify_holds_it(folder: Path) -> None:
     record = read_hard(folder)
     (entry,) = (folder / "store" / "mine").iterdir()
     assert record.mining == MiningLog(model="other", given_rows=20, mined_rows=len(read_train(entry)))
+    # Some were left out, so that steps follow from what was mined.
+    assert 4 < record.mining.mined_rows < 17
     assert set(record.stages) == {"prepare", "mine", "train", "evaluate"}
     assert {"model:small", "model:other"} <= set(record.sources)
     done = verify_records(folder / "results", experiments=folder)
