@@ -61,3 +61,23 @@ def test_an_unpinned_publication_is_described_and_says_what_is_not_known(
     assert main([*command, "--seeds", "1"]) == 0
     assert "trials: 2" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+def test_a_publication_without_a_training_time_has_none_of_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = MANIFESTS / "miriad.toml"
+    command = ["run", str(manifest), "--dry-run", "--results", str(tmp_path), "--store", str(tmp_path / "store")]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("lock: unpinned: data:miriad, model:embeddinggemma-300m; ") for line in lines)
+    assert "trials: 4" in lines
+    assert "time: not known: there is no record of it, and no published duration" in lines
+    assert "cost: not known, like the time" in lines
+    assert not list(tmp_path.iterdir())
+
+
+def test_as_many_steps_are_made_as_of_the_rows_that_were_published() -> None:
+    arguments = read_experiment(MANIFESTS / "miriad.toml").recipes["finetuned"].arguments
+    one_epoch = arguments.replace(max_steps=None, num_train_epochs=1)
+    assert arguments.count_steps(4_000_000) == one_epoch.count_steps(100_000)
