@@ -99,6 +99,8 @@ def _verify(options: argparse.Namespace) -> int:
             say(clip(line, SHOWN_CHARACTERS))
     for line in done.attested:
         say(clip(f"attested only: {line}", SHOWN_CHARACTERS))
+    if options.target.is_dir() and not options.experiments.is_dir():
+        say(f"not held against manifests and locks: there is no folder {options.experiments}; --experiments names one")
     say(
         f"{options.target}: {done.records} records, {done.values} values per query and {done.files} files checked, "
         + (f"{len(done.problems)} do not match" if done.problems else "all match")

@@ -94,6 +94,9 @@ def examine(*, experiments: Path, constraints: Path, store: Path, results: Path)
 
 def check_packages(constraints: Path) -> Inspection:
     """Compare installed packages with the pinned versions; those that change numbers must match."""
+    if not constraints.exists():  # an installed wheel has none
+        found = f"not compared with pinned versions: there is no file {constraints}; --constraints names one"
+        return Inspection("packages", Health.NOTE, found)
     try:
         pins = dict(PIN.findall(read_text(constraints, limit_bytes=CONSTRAINTS_LIMIT_BYTES, error=SourceError)))
     except SourceError as cause:

@@ -206,3 +206,13 @@ def test_a_variable_that_the_hubs_client_fails_at_is_named(
     assert capsys.readouterr().err == said
     monkeypatch.setenv(name, "20")
     assert lock(manifest) == 0
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_verify_says_where_it_has_no_manifest_to_hold_records_against(
+    named: bool, results: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(results.parent)
+    options = ["--experiments", str(manifest.parent)] if named else []
+    main(["verify", str(results), *options])
+    assert ("not held against manifests and locks" in capsys.readouterr().out) is not named
