@@ -205,6 +205,9 @@ def list_commands(records: Sequence[Record], experiment: Experiment) -> Section:
     """Say how to obtain the values again."""
     seeds = sorted({record.trial.seed for record in records if record.trial.seed is not None})
     chosen = f" --seeds {','.join(map(str, seeds))}{',' * (len(seeds) == 1)}" if seeds else ""
+    # A harness that was no checkout had no noxfile beside it.
+    if all(record.environment.commit is None for record in records):
+        return Section("How to run it again", (Command(f"harness run {experiment.name}.toml{chosen}"),))
     command = f"python3 -m nox -s reproduce -- --experiment {experiment.name}{chosen}"
     return Section("How to run it again", (Command(command),))
 

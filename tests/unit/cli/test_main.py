@@ -210,7 +210,7 @@ def test_a_variable_that_the_hubs_client_fails_at_is_named(
 
 @pytest.mark.parametrize("named", [True, False])
 def test_verify_says_where_it_has_no_manifest_to_hold_records_against(
-    named: bool, results: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    results: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, named: bool
 ) -> None:
     monkeypatch.chdir(results.parent)
     options = ["--experiments", str(manifest.parent)] if named else []

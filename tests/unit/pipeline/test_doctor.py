@@ -56,9 +56,9 @@ def test_build_of_the_pinned_version_is_the_pinned_version(tmp_path: Path, monke
 
 
 def test_missing_constraints_are_noted(tmp_path: Path) -> None:
-    found = check_packages(tmp_path / "none.txt")
-    assert found.health is Health.NOTE
-    assert found.text == f"not compared with pinned versions: there is no file {tmp_path / 'none.txt'}; --constraints names one"
+    missing = tmp_path / "none.txt"
+    text = f"not compared with pinned versions: there is no file {missing}; --constraints names one"
+    assert check_packages(missing) == Inspection("packages", Health.NOTE, text)
 
 
 def test_constraints_that_are_no_text_are_noted(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from harness.experiment.manifest import Experiment
 from harness.records.record import AdapterLog, Execution, LossPoint, MiningLog, Record, RowsUsed, SelectionLog
-from harness.report.document import Paragraph
-from harness.report.run_tables import list_costs, list_mixed_devices, list_poor_training
+from harness.report.document import Command, Paragraph
+from harness.report.run_tables import list_commands, list_costs, list_mixed_devices, list_poor_training
 from tests.support.records import MACHINE, make_record, read_manifest, spread
 
 SHARED = Execution(engine="ray", attempts=1, trials_on_machine=3, gpus_per_trial=0.5)
@@ -25,6 +25,15 @@ def records() -> list[Record]:
 def read_paragraphs(records: list[Record]) -> str:
     """Return what stands around the table of costs."""
     return "\n".join(block.text for block in list_costs(records).blocks if isinstance(block, Paragraph))
+
+
+def test_what_an_installed_harness_ran_is_run_again_without_a_noxfile(records: list[Record]) -> None:
+    experiment = records[0].experiment
+    installed = [record.replace(environment=record.environment.replace(commit=None)) for record in records]
+    (block,) = list_commands(installed, experiment).blocks
+    assert block == Command(f"harness run {experiment.name}.toml --seeds 0,1,2")
+    (block,) = list_commands(records, experiment).blocks
+    assert block == Command(f"python3 -m nox -s reproduce -- --experiment {experiment.name} --seeds 0,1,2")
 
 
 def test_seeds_of_one_cell_on_different_devices_are_a_finding(records: list[Record]) -> None:
