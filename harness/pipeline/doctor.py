@@ -198,9 +198,9 @@ def _list_obstacles(experiment: Experiment, base: Path, *, reachable: bool) -> I
                     yield f"{name}: {source.repository} is on the hub, which cannot be reached"
             case FolderSource():
                 folder = os.environ.get(DATA_DIR_VARIABLE) if name.role == "data" else None
-                if not Path(folder or base / source.path).is_dir():
+                if not Path(folder or base / source.path).exists():
                     remedy = f" (--data-dir or {DATA_DIR_VARIABLE})" if name.role == "data" else ""
-                    yield f"{name}: there is no folder {Path(folder or source.path)}{remedy}"
+                    yield f"{name}: there is no {Path(folder or source.path)}{remedy}"
             case WheelSource():
                 missing = [package for package in source.packages if not _is_installed(package)]
                 if missing and shutil.which("pip") is None:

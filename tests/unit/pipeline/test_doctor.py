@@ -112,6 +112,13 @@ def test_experiment_on_a_missing_folder_says_how_to_name_one(monkeypatch: pytest
     assert "HARNESS_DATA_DIR" in found.text
 
 
+def test_a_table_is_found_beside_its_manifest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("HARNESS_DATA_DIR", raising=False)
+    example = MANIFESTS.parents[1] / "examples" / "other-repository"
+    found = check_experiment(example / "faq.toml", store=tmp_path, results=tmp_path, reachable=False)
+    assert found.health is Health.GOOD, found.text
+
+
 def test_memory_is_held_against_what_the_records_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_results(tmp_path / "results", read_manifest("bioasq"), seeds=(0,))
     manifest = MANIFESTS / "bioasq.toml"
