@@ -52,6 +52,8 @@ LAYERS = re.compile(r"(?:num|n)_(?:[a-z]+_)*layers?")
 ROUTERS = frozenset({"Asym", "Router"})
 # Keyword arguments for transformers in a Transformer's own file, under their old and new names.
 OPTIONS = ("model_args", "model_kwargs", "tokenizer_args", "processor_kwargs", "config_args", "config_kwargs")
+# Where a Transformer's tokenizer comes from, if not from its own folder.
+TOKENIZER_PLACE = "tokenizer_name_or_path"
 CLASSIFIER = "ForSequenceClassification"
 MODULES_FILE = "modules.json"
 MODEL_FILE = "config_sentence_transformers.json"
@@ -307,6 +309,11 @@ def _check_configuration(name: str, folder: Path, place: PurePosixPath, contents
 
 
 def _check_options(content: Mapping[str, Any], path: Path) -> None:
+    if content.get(TOKENIZER_PLACE) is not None:
+        raise SourceError(
+            f"{path}: {TOKENIZER_PLACE} is {show_value(content[TOKENIZER_PLACE])}; a tokenizer is read from the "
+            "model's own folder only, as no other is locked"
+        )
     for key in OPTIONS:
         for option, value in _expect_object(content.get(key, {}), path).items():
             if isinstance(value, list | dict) or (isinstance(value, str) and re.search(r"[/\\]", value)):

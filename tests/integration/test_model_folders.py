@@ -207,6 +207,11 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "pooling a list": (write("1_Pooling/config.json", []), "", "cannot be loaded"),
     "sentence_bert_config cut": (cut("sentence_bert_config.json", 10), "sentence_bert_config.json", "not valid JSON"),
     "sentence_bert_config a number": (write("sentence_bert_config.json", "1"), "sentence_bert_config.json", "object"),
+    "sentence_bert_config whose tokenizer lies elsewhere": (
+        edit("sentence_bert_config.json", tokenizer_name_or_path="../other"),
+        "sentence_bert_config.json",
+        "tokenizer_name_or_path is '../other'; a tokenizer is read from the model's own folder only",
+    ),
     "sentence_bert_config that names a repository": (
         edit("sentence_bert_config.json", model_args={"attn_implementation": "someone/kernel"}),
         "sentence_bert_config.json",
