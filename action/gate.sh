@@ -20,6 +20,7 @@ export TOKENIZERS_PARALLELISM=false
 # The code of the whole, and what it means.
 end() {
   printf '%s\n' "outcome=$2" "report=$report" "candidate=$candidate" >> "$GITHUB_OUTPUT"
+  cat "$work/run.md" >> "$GITHUB_STEP_SUMMARY" 2> /dev/null || true
   echo "outcome: $2"
   exit "$1"
 }
@@ -27,7 +28,8 @@ end() {
 run=("$harness" run "$MANIFEST" --results "$work/results" --store "$work/store")
 [ -z "${SEEDS:-}" ] || run+=(--seeds "$SEEDS")
 ran=0
-"${run[@]}" || ran=$?
+# The verdict stands first in the summary, so that what the run says of itself waits.
+GITHUB_STEP_SUMMARY="$work/run.md" "${run[@]}" || ran=$?
 
 if [ ! -d "$REFERENCE" ]; then
   [ "$ran" -le 1 ] || end 2 "could not run"

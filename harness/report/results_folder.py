@@ -32,7 +32,7 @@ from harness.report.svg import draw_picture
 INDEX_FILE = "README.md"
 PICTURES = "pictures"
 REFERENCE = "reference"
-FOOTER = "\nGenerated from records by `python3 -m nox -s report`; not edited by hand.\n"
+FOOTER = "\nGenerated from records by `harness report`; not edited by hand.\n"
 SHOWN_DIFFERENCE, SHOWN_BEFORE = 120, 40
 
 

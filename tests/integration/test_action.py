@@ -156,6 +156,8 @@ def test_an_unchanged_pipeline_passes_with_the_seeds_and_the_policy_that_were_gi
     assert "Gate passed" in Path(job.outputs["report"]).read_text(encoding="utf-8")
     assert list_seeds(job) == {"seed=0"}
     assert job.summary.count("# Gate passed") == 1
+    # The verdict comes before what the run says of itself.
+    assert job.summary.index("# Gate passed") < job.summary.index("# A tiny experiment")
 
 
 def test_what_is_suspect_runs_further_seeds_and_is_judged_once_more(gate: Call) -> None:

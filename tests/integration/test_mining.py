@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -14,9 +15,13 @@ from harness.cli.main import main
 from harness.errors import TrainingError
 from harness.evidence.verify import verify_records
 from harness.experiment.negatives import Negatives
+from harness.experiment.trial import list_trials
 from harness.models.encoding import OWN_ENCODING
 from harness.models.mining import mine_negatives
 from harness.pipeline.dataset import read_train
+from harness.pipeline.progress import Progress
+from harness.pipeline.run_trial import open_context, run_trial
+from harness.pipeline.selection import RunConfig, select_experiment
 from harness.records.record import MiningLog, Record, read_record
 from tests.support.manifests import TINY, make_rows, write_data
 from tests.support.tiny_model import build_tiny_model
@@ -41,8 +46,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = text.replace("seeds = [0, 1]", "seeds = [0]")
     (folder / "tiny.toml").write_text(text, encoding="utf-8")
     assert main(["lock", str(folder / "tiny.toml")]) == 0
-    options = ["--store", str(folder / "store"), "--results", str(folder / "results")]
-    assert main(["run", str(folder / "tiny.toml"), *options]) in {0, 1}
+    config = RunConfig(folder / "store", folder / "results", experiment=str(folder / "tiny.toml"), device="cpu")
+    selected = select_experiment(config, folder)
+    context, trials = open_context(selected, config), list(list_trials(selected.experiment))
+    for trial in trials:
+        run_trial(trial, context, Progress(io.StringIO(), trials))
     return folder
 
 
