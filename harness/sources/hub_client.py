@@ -112,19 +112,23 @@ def call_hub(
 @contextmanager
 def _limit_client(factor: int) -> Iterator[None]:
     """Have the client's calls end in time, none of which but transfers has a limit of its own."""
-    from httpx2 import Client  # noqa: PLC0415 - most commands never ask the hub
-    from huggingface_hub import constants, get_session, set_client_factory  # noqa: PLC0415
+    from httpx2 import URL, Client  # noqa: PLC0415 - most commands never ask the hub
+    from huggingface_hub import constants, get_session, get_token, set_client_factory  # noqa: PLC0415
 
     # Made at once, since a proxy variable that is no address fails here.
     session = get_session()
     hooks, follow, timeout = session.event_hooks, session.follow_redirects, session.timeout
     seconds = float(constants.HF_HUB_DOWNLOAD_TIMEOUT * factor)
+    home = URL(constants.ENDPOINT).netloc
     waited = 0
 
     def limit(request: Request) -> None:
         given: Mapping[str, float | None] = request.extensions.get("timeout") or {}
         parts = ("connect", "read", "write", "pool")
         request.extensions["timeout"] = {part: given.get(part) or seconds for part in parts}
+        # The address of a list's next page comes from the answer, and the client would show its token to any host.
+        if request.url.netloc != home and request.headers.get("Authorization") == f"Bearer {get_token()}":
+            del request.headers["Authorization"]
 
     def refuse_long_wait(response: Response) -> None:
         nonlocal waited
