@@ -38,15 +38,16 @@ class StackResult(Frozen):
 class StackProbe(Frozen):
     """Loss and gradient of the untrained model on the first batch of rows in file order, without dropout."""
 
-    loss: Distance
-    gradient_norm: Distance
+    # Both sides' are divided by each other.
+    loss: Annotated[float, Field(gt=0, le=1e6)]
+    gradient_norm: Annotated[float, Field(gt=0, le=1e6)]
 
 
 class StackTraining(Frozen):
     """One training: of each step the loss, the rows of the batch, and a hash of its token ids; and what came out."""
 
     seed: Seed
-    loss: tuple[Distance, ...]
+    loss: Annotated[tuple[Distance, ...], Field(min_length=1)]
     rows: tuple[tuple[Natural, ...], ...]
     batches: tuple[ShortHash, ...]
     seconds: Seconds

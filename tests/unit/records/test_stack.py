@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RecordError
-from harness.records.stack import read_stack_record, read_stack_records
+from harness.records.stack import StackRecord, read_stack_record, read_stack_records
 from tests.support.stacks import make_stack_record, make_training, write_stack_record
 
 
@@ -44,3 +44,14 @@ def test_results_of_other_queries_are_refused() -> None:
     record = make_stack_record()
     with pytest.raises(ValueError, match=r"mrr@10 of the same queries; found \[3, 4\] queries"):
         record.replace(replayed=(make_training(0, per_query=(1.0, 0.5, 0.0)),))
+
+
+@pytest.mark.parametrize("lacking", ["probe", "steps"])
+def test_what_a_report_divides_by_or_begins_with_is_there(lacking: str) -> None:
+    content = make_stack_record().model_dump(mode="json")
+    if lacking == "probe":
+        content["published"]["probe"]["gradient_norm"] = 0.0
+    else:
+        content["published"]["trainings"][0] |= {"loss": [], "rows": [], "batches": []}
+    with pytest.raises(ValueError, match=r"greater than 0|at least 1 item"):
+        StackRecord.model_validate_json(json.dumps(content))
