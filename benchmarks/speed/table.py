@@ -34,7 +34,7 @@ LIMITS = """\
 - **How many times faster training can be** follows from the processor. The plain recipe spends about 3.9 times
   the arithmetic on padding, so without native bf16 the limit is near 4 to 5 times; native bf16 multiplies that
   by how much faster than fp32 it is (AVX-512: about 4, AMX: about 5). The 12 and 8 times that were asked for
-  need AMX; no AMX machine has been measured.
+  were not reached where there is AMX either.
 - **Evaluating**: the library sorts by length too, so padding is not what is saved here, and both sides compute
   in fp32: without a faster fp32 product (AVX-512 on processors other than Intel's) the harness cannot be twice
   as fast.
