@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.files import write_atomically
-from harness.core.schema import canonical_json
+from harness.core.schema import digest_json
 
 VARIABLE = "HARNESS_CACHE"
 KEPT_SECONDS = 30 * 86_400.0
@@ -42,7 +42,7 @@ class Memo:
             return None
         try:
             note = json.loads(path.read_bytes())
-            if note["sha256"] != _digest(note["value"]):
+            if note["sha256"] != digest_json(note["value"]):
                 return None
             os.utime(path)
         except (OSError, ValueError, KeyError, TypeError):
@@ -56,7 +56,7 @@ class Memo:
         if path is None:
             return
         try:
-            write_atomically(path, json.dumps({"sha256": _digest(value), "value": value}).encode())
+            write_atomically(path, json.dumps({"sha256": digest_json(value), "value": value}).encode())
         except OSError:
             return
 
@@ -73,7 +73,7 @@ class Memo:
     def _locate(self, kind: str, inputs: Mapping[str, Any]) -> Path | None:
         if self._folder is None:
             return None
-        return self._folder / kind / f"{_digest({'code': self._code, **inputs})}.json"
+        return self._folder / kind / f"{digest_json({'code': self._code, **inputs})}.json"
 
 
 NOTHING = Memo()
@@ -90,10 +90,6 @@ def open_memo() -> Memo:
     return memo
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
 def _digest_code() -> str:
     """Return the SHA-256 of this package's own files, and of what computes beside it."""
     root = Path(__file__).parents[1]
@@ -102,7 +98,7 @@ def _digest_code() -> str:
         for path in root.rglob("*")
         if path.suffix in {".py", ".css", ".j2"}
     }
-    return _digest([sys.version, files, {name: _find_version(name) for name in COMPUTING}])
+    return digest_json([sys.version, files, {name: _find_version(name) for name in COMPUTING}])
 
 
 def _find_version(name: str) -> str | None:

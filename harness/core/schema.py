@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import math
 import unicodedata
@@ -126,6 +127,15 @@ def canonical_json(value: Any) -> str:
         ValueError: a number is not finite.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest_json(value: Any) -> str:
+    """Return the SHA-256 of plain data, as `canonical_json` writes them.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def format_json(value: Any, indent: str = "") -> str:

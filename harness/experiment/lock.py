@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from harness.core.schema import Bytes, Digest, Frozen, Line, canonical_json, decode_json, format_json, read_text
+from harness.core.schema import Bytes, Digest, Frozen, Line, decode_json, digest_json, format_json, read_text
 from harness.core.text import quote
 from harness.errors import LockError
 from harness.experiment.data import UNPINNED, HubSource, Source
@@ -111,7 +109,7 @@ def name_source(model: Model) -> SourceName:
 
 def digest_sources(experiment: Experiment) -> str:
     """Return the SHA-256 of what the manifest says of its sources."""
-    return _digest({name: _dump(source) for name, source in list_sources(experiment).items()})
+    return digest_json({name: _dump(source) for name, source in list_sources(experiment).items()})
 
 
 def read_lock(path: Path, experiment: Experiment) -> Lock:
@@ -147,10 +145,6 @@ def _dump(source: Source) -> dict[str, Any]:
     return source.model_dump(mode="json", exclude_none=True)
 
 
-def _digest(sources: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(sources).encode()).hexdigest()
-
-
 def _upgrade(text: str, experiment: Experiment) -> str:
     """Rewrite a lock of version 1, which knew one data set, as one of version 2; anything else is left as it is."""
     try:
@@ -165,7 +159,7 @@ def _upgrade(text: str, experiment: Experiment) -> str:
     for source in before.values():
         if source["kind"] == "wheels":
             source.setdefault("join", None)
-    if not others and lock.get("sources_digest") == _digest(before):
+    if not others and lock.get("sources_digest") == digest_json(before):
         lock["sources_digest"] = digest_sources(experiment)
     sources = {f"data:{data}" if name == "data" else name: files for name, files in lock["sources"].items()}
     return json.dumps({**lock, "schema_version": 2, "sources": sources})

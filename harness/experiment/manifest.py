@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.core.schema import Frozen, Line, Positive, Prose, canonical_json, decode, read_text
+from harness.core.schema import Frozen, Line, Positive, Prose, decode, digest_json, read_text
 from harness.core.toml import parse_toml
 from harness.errors import ManifestError
 from harness.experiment.claims import BASELINE, Claims, Published, Threshold, Verdicts
@@ -189,7 +188,7 @@ class Experiment(Frozen):
     def digest(self) -> str:
         """SHA-256 of everything the manifest says; a key that a later harness knows and nobody sets changes nothing."""
         said = self.model_dump(mode="json", exclude_defaults=True)
-        return hashlib.sha256(canonical_json(said).encode()).hexdigest()
+        return digest_json(said)
 
     @property
     def primary_set(self) -> TestSet:

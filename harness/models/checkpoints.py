@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.files import hash_tree, write_atomically
-from harness.core.schema import Frozen, canonical_json, decode_json, read_text
+from harness.core.schema import Frozen, decode_json, digest_json, read_text
 from harness.errors import StoreError
 
 SEAL_FILE = "seal.json"
@@ -101,7 +100,7 @@ def _find_problem(path: Path) -> str:
 
 
 def _digest(seconds: float, batches: tuple[str, ...], files: Mapping[str, str]) -> str:
-    return hashlib.sha256(canonical_json([seconds, batches, dict(files)]).encode()).hexdigest()
+    return digest_json([seconds, batches, dict(files)])
 
 
 def _read_seal(path: Path) -> Seal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.files import hash_file, write_atomically
-from harness.core.schema import canonical_json
+from harness.core.schema import digest_json
 from harness.errors import TrainingError
 from harness.experiment.recipe import Recipe, Select
 from harness.models.best_weights import BestWeights
@@ -243,7 +242,7 @@ def _count_resumes(path: Path, *, resumed: bool) -> int:
 def _hash_weights(folder: Path) -> str:
     """Return the hash of the weights' one file, or that of the list of their hashes where they lie in several."""
     files = {path.relative_to(folder).as_posix(): hash_file(path) for path in sorted(folder.rglob("*.safetensors"))}
-    return files.get(WEIGHTS_FILE) or hashlib.sha256(canonical_json(files).encode()).hexdigest()
+    return files.get(WEIGHTS_FILE) or digest_json(files)
 
 
 def _copy_events(source: Path, target: Path) -> None:

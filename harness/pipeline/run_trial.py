@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from harness.core.schema import digest_json
 from harness.errors import DataError, RecordError, ThresholdMissed
 from harness.experiment.claims import BASELINE
 from harness.experiment.data import PartName
@@ -181,7 +182,7 @@ class _Subject:
     def of(cls, fetched: Fetched) -> _Subject:
         """Take what was fetched as it is."""
         files = fetched.resolved.files
-        return cls(fetched.folder, files, stages.digest_files(files), None)
+        return cls(fetched.folder, files, digest_json(files), None)
 
 
 def _rank(

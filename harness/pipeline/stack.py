@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.files import hash_file, write_atomically
-from harness.core.schema import canonical_json
+from harness.core.schema import digest_json
 from harness.errors import RecordError, StackError
 from harness.experiment.lock import SourceName, list_sources, name_source
 from harness.experiment.manifest import Experiment, Variant, read_experiment
@@ -167,7 +166,7 @@ class _Cases:
             recipe=name,
             stack=self.stack,
             pins=self.pins,
-            model_digest=stages.digest_files(base.resolved.files),
+            model_digest=digest_json(base.resolved.files),
             data_digest=tested.output.entry.digest,
             train_rows=len(trained.data.train),
             test=test,
@@ -233,7 +232,7 @@ class _Side:
 def _hash_job(job: Job, case: _Case, packages: object, threads: int) -> str:
     """Return the name of a job's folder: all that its results depend on, save which seeds are asked for."""
     inputs = {**dataclasses.asdict(job), "model": case.model_digest, "trainings": None}
-    return hashlib.sha256(canonical_json([RUNNER_VERSION, inputs, packages, threads]).encode()).hexdigest()[:32]
+    return digest_json([RUNNER_VERSION, inputs, packages, threads])[:32]
 
 
 def _compare(case: _Case, job: Job, published: _Side, today: _Side, seeds: tuple[int, ...]) -> Iterator[StackRecord]:

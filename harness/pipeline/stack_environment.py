@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -16,7 +15,7 @@ from pathlib import Path
 import filelock
 
 from harness.core.files import write_atomically
-from harness.core.schema import canonical_json
+from harness.core.schema import digest_json
 from harness.core.text import clip, printable, strip_addresses
 from harness.errors import StackError
 from harness.experiment.stack import Stack
@@ -63,7 +62,7 @@ class Job:
 
 def hash_stack(stack: Stack) -> str:
     """Return the name of a stack's environment: another order of the same pins is the same one."""
-    return hashlib.sha256(canonical_json([stack.python, sorted(stack.packages)]).encode()).hexdigest()[:16]
+    return digest_json([stack.python, sorted(stack.packages)])[:16]
 
 
 def make_stack(stack: Stack, root: Path, say: Callable[[str], None]) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.core.schema import Frozen, canonical_json, decode_json, read_text
+from harness.core.schema import Frozen, decode_json, read_text
 from harness.errors import StoreError
 from harness.experiment.data import Data, PartName
 from harness.experiment.evaluation import Evaluation
@@ -361,11 +360,6 @@ def _rank_all(
         device=device,
         similarity=encoder.similarity,
     )
-
-
-def digest_files(files: Mapping[str, str]) -> str:
-    """Return one SHA-256 for a set of files given as path -> SHA-256."""
-    return hashlib.sha256(canonical_json(dict(files)).encode()).hexdigest()
 
 
 def list_encoding(encoding: Encoding) -> dict[str, object]:

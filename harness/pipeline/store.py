@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import uuid
@@ -17,7 +16,7 @@ from typing import Any
 import filelock
 
 from harness.core.files import hash_tree
-from harness.core.schema import Frozen, canonical_json, decode_json, read_text
+from harness.core.schema import Frozen, decode_json, digest_json, read_text
 from harness.errors import StoreError
 
 ENTRY_FILE = "entry.json"
@@ -46,12 +45,12 @@ class Entry(Frozen):
     @property
     def digest(self) -> str:
         """SHA-256 over the names and hashes of the files."""
-        return hashlib.sha256(canonical_json(self.files).encode()).hexdigest()
+        return digest_json(self.files)
 
     def compute_seal(self) -> str:
         """Return the SHA-256 of all fields that were written but the seal: later harnesses may know more fields."""
         fields = self.model_dump(mode="json", exclude={"seal"}, exclude_unset=True)
-        return hashlib.sha256(canonical_json(fields).encode()).hexdigest()
+        return digest_json(fields)
 
 
 @dataclass(frozen=True)
@@ -272,7 +271,7 @@ def check_output(folder: Path) -> list[str]:
 
 def make_key(stage: str, inputs: Mapping[str, Any]) -> str:
     """Return the SHA-256 that a stage's output is stored under."""
-    return hashlib.sha256(canonical_json({"stage": stage, **inputs}).encode()).hexdigest()
+    return digest_json({"stage": stage, **inputs})
 
 
 def _sync_tree(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from harness.core.schema import Bytes, Frozen, Natural, canonical_json
+from harness.core.schema import Bytes, Frozen, Natural, digest_json
 
 PACKAGES = (
     "accelerate",
@@ -86,7 +85,7 @@ class Environment(Frozen):
         if self.cpu_model is not None:
             parts["cpu_model"] = self.cpu_model
             parts["cpu_features"] = list(self.cpu_features)
-        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:12]
+        return digest_json(parts)[:12]
 
 
 def collect_environment(harness: Path, manifests: Path | None = None) -> Environment:

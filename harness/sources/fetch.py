@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import re
 import tempfile
 import warnings
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from harness.core.files import clear_leftovers, hash_file
-from harness.core.schema import canonical_json
+from harness.core.schema import digest_json
 from harness.core.text import is_encodable
 from harness.errors import SourceError
 from harness.experiment.data import FolderSource, HubSource, Source, WheelSource
@@ -176,7 +175,7 @@ def mend_files(source: HubSource, role: Role, folder: Path, names: Sequence[str]
 
 
 def _digest_source(source: Source, role: Role) -> str:
-    return hashlib.sha256(canonical_json([role, source.model_dump(mode="json")]).encode()).hexdigest()
+    return digest_json([role, source.model_dump(mode="json")])
 
 
 def _unpack(source: WheelSource, role: Role, cache: Path, locked: LockedSource | None) -> Path:
