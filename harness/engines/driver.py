@@ -23,7 +23,7 @@ from harness.experiment.trial import Trial, list_trials, narrow
 from harness.models.device import describe_arithmetic
 from harness.pipeline import stages
 from harness.pipeline.results import replace_record
-from harness.pipeline.run_trial import RunContext, check_facts, describe_machine, fetch_source
+from harness.pipeline.run_trial import RunContext, describe_machine, fetch_source, prepare_data
 from harness.pipeline.selection import RunConfig, Selected
 from harness.pipeline.store import Cost, Output, Store, make_key
 from harness.records.environment import list_packages
@@ -181,10 +181,7 @@ class Driver:
 
     def _prepare(self, name: str) -> None:
         source = fetch_source(self._context, SourceName.of("data", name))
-        data = self.experiment.data[name]
-        prepared = stages.prepare(data, source.resolved, source.folder, store=self._context.store)
-        check_facts(name, prepared.data, self._context.lock)
-        self._prepared[name] = prepared.output
+        self._prepared[name] = prepare_data(self._context, name, source).output
 
     def _list_carried(self) -> Iterator[tuple[str, Path]]:
         """Yield (path below a manifest's folder, file) of what no node can fetch by itself: folders, and a parcel's."""

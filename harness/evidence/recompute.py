@@ -22,7 +22,6 @@ from harness.records.trec import Qrels
 # What differs between two builds of the C library's logarithm, and nothing that a table could show.
 ROUNDING = 1e-12
 SHOWN_QUERIES = 3
-SECONDS_PER_HOUR = 3600
 
 
 def check_record_once(record: Record, known: Evidence, memo: Memo) -> Iterator[str]:
@@ -157,10 +156,7 @@ def _compare_costs(record: Record) -> Iterator[str]:
         return
     if record.stages["prepare"].output_digest != record.data.digest:
         yield "data.digest: is not the digest of the stage that prepared the data"
-    price = record.experiment.prices_usd_per_hour.get(record.device_name)
-    cost = None if price is None or "train" not in record.stages else price * record.stages["train"].seconds
-    expected = None if cost is None else cost / SECONDS_PER_HOUR
-    found = record.training_cost_usd
+    expected, found = record.price_training(), record.training_cost_usd
     same = found is expected is None or (
         found is not None and expected is not None and math.isclose(found, expected, rel_tol=ROUNDING)
     )

@@ -6,11 +6,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from harness.core.schema import Count, Frozen
+from harness.core.schema import Count, Frozen, Unit
 
 Similarity = Annotated[float, Field(ge=-1, le=1)]
 Rank = Annotated[int, Field(ge=0, le=100_000)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Negatives(Frozen):
@@ -26,8 +25,8 @@ class Negatives(Frozen):
     range_max: Rank
     max_score: Similarity | None = None
     min_score: Similarity | None = None
-    absolute_margin: Share | None = None
-    relative_margin: Share | None = None
+    absolute_margin: Unit | None = None
+    relative_margin: Unit | None = None
 
     @property
     def arguments(self) -> dict[str, float | int]:

@@ -14,9 +14,8 @@ from harness.experiment.lock import Lock, list_sources, list_unpinned, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
 from harness.experiment.trial import list_trials
 from harness.pipeline.doctor import estimate_needs
-from harness.records.record import Record, read_records
+from harness.records.record import SECONDS_PER_HOUR, Record, read_records
 
-SECONDS_PER_HOUR = 3600
 UNKNOWN = "not known"
 
 

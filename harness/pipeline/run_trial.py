@@ -36,8 +36,6 @@ from harness.records.plan import note_trials
 from harness.records.record import EncodingLog, MiningLog, Record, Result, StageCost, StageName, TrainingLog
 from harness.sources.fetch import Fetched, Fetcher
 
-SECONDS_PER_HOUR = 3600
-
 
 @dataclass(frozen=True)
 class RunContext:
@@ -120,8 +118,7 @@ def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
         data_name = SourceName.of("data", name)
         source = fetched[data_name] = fetch_source(context, data_name)
         progress.begin_stage("prepare")
-        prepared[name] = stages.prepare(experiment.data[name], source.resolved, source.folder, store=context.store)
-        check_facts(name, prepared[name].data, context.lock)
+        prepared[name] = prepare_data(context, name, source)
         done.note("prepare", prepared[name].output)
     tests = {str(one): _select_test(prepared[one.data], one.part) for one in evaluation.test_sets}
 
@@ -162,7 +159,7 @@ def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
         parameters=list_parameters() if model.kind == "bm25" else None,
         evaluations=results,
     )
-    record = record.replace(training_cost_usd=_price(record))
+    record = record.replace(training_cost_usd=record.price_training())
     replace_record(record, context.config.results)
     progress.end_trial(f"{evaluation.primary} {record.values[evaluation.primary]:.4f}")
     return record
@@ -301,6 +298,19 @@ def _mine(
     return mined
 
 
+def prepare_data(context: RunContext, name: str, fetched: Fetched) -> stages.Prepared:
+    """Prepare one of the experiment's data sets, and hold it against what the lock keeps of it.
+
+    Raises:
+        DataError: rows break a rule, or are not those that were locked.
+        StoreError: the store cannot be used.
+    """
+    data = context.experiment.data[name]
+    prepared = stages.prepare(data, fetched.resolved, fetched.folder, store=context.store)
+    check_facts(name, prepared.data, context.lock)
+    return prepared
+
+
 def check_facts(name: str, data: PreparedData, lock: Lock) -> None:
     """Hold prepared data against what the lock keeps of them, if it does.
 
@@ -373,11 +383,3 @@ def fetch_source(context: RunContext, name: SourceName) -> Fetched:
     """
     fetcher = Fetcher(base=context.base, cache=context.store.root / "sources", override=context.config.data_dir)
     return fetcher.fetch(name, list_sources(context.experiment)[name], context.lock.sources[name])
-
-
-def _price(record: Record) -> float | None:
-    """Return what training cost in USD, where the GPU's price is known."""
-    price = record.experiment.prices_usd_per_hour.get(record.device_name)
-    if price is None or "train" not in record.stages:
-        return None
-    return price * record.stages["train"].seconds / SECONDS_PER_HOUR

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from harness.core.files import hash_file, write_atomically
 from harness.core.schema import digest_json
 from harness.errors import RecordError, StackError
-from harness.experiment.lock import SourceName, list_sources, name_source
+from harness.experiment.lock import SourceName, name_source
 from harness.experiment.manifest import Experiment, Variant, read_experiment
 from harness.experiment.model import Model
 from harness.experiment.recipe import Recipe
@@ -28,11 +28,11 @@ from harness.models.search import retrieve
 from harness.pipeline import stages
 from harness.pipeline.dataset import TestData
 from harness.pipeline.rows import list_columns
-from harness.pipeline.run_trial import check_facts, make_encoding
+from harness.pipeline.run_trial import RunContext, describe_machine, fetch_source, make_encoding, prepare_data
 from harness.pipeline.selection import RunConfig, Selected, choose_experiment, find_manifest, select_experiment
 from harness.pipeline.stack_environment import Job, Training, hash_stack, make_stack, run_job
 from harness.pipeline.store import STACKS, Store
-from harness.records.environment import collect_environment, list_packages
+from harness.records.environment import list_packages
 from harness.records.measures import average, evaluate_run
 from harness.records.stack import (
     StackEnvironment,
@@ -43,7 +43,6 @@ from harness.records.stack import (
     StackSide,
     StackTraining,
 )
-from harness.sources.fetch import Fetched, Fetcher
 
 # Bumped by hand when the runner would write something else for the same job.
 RUNNER_VERSION = 1
@@ -53,6 +52,7 @@ KNOWN_LOSS = {"name", "scale"}
 NOT_HANDED_ON = {"batch_sampler", "save_steps", "save_total_limit", "eval_steps"}
 
 Say = Callable[[str], None]
+Parsed = TypeVar("Parsed")
 
 
 def run_stack(config: RunConfig, name: str, folder: Path, say: Say) -> list[Path]:
@@ -147,16 +147,24 @@ class _Cases:
     """Fetches and prepares what the models and recipes of an experiment need."""
 
     def __init__(self, config: RunConfig, selected: Selected, digest: str, stack: str, pins: Stack) -> None:
-        self.selected, self.digest, self.stack, self.pins = selected, digest, stack, pins
-        self.environment = collect_environment(Path(__file__).parent, selected.base)
+        self.digest, self.stack, self.pins = digest, stack, pins
+        self.environment = describe_machine(selected.base)
         self.store = Store(config.store, commit=self.environment.revision)
-        self.fetcher = Fetcher(selected.base, self.store.root / "sources", config.data_dir)
+        self.context = RunContext(
+            experiment=selected.experiment,
+            lock=selected.lock,
+            base=selected.base,
+            config=config,
+            store=self.store,
+            device="cpu",
+            environment=self.environment,
+        )
 
     def make(self, model: Model, name: Variant) -> tuple[_Case, Job]:
-        experiment = self.selected.experiment
+        experiment = self.context.experiment
         recipe, on = experiment.recipes[name], experiment.primary_set
         tested, trained = self._prepare(on.data), self._prepare(recipe.data)
-        base = self._fetch(name_source(model))
+        base = fetch_source(self.context, name_source(model))
         test = tested.data.select(on.part)
         columns = list_columns(trained.data.train, recipe.inputs)
         case = _Case(
@@ -184,16 +192,8 @@ class _Cases:
         )
         return case, job
 
-    def _fetch(self, source: SourceName) -> Fetched:
-        selected = self.selected
-        return self.fetcher.fetch(source, list_sources(selected.experiment)[source], selected.lock.sources[source])
-
     def _prepare(self, name: str) -> stages.Prepared:
-        found = self._fetch(SourceName.of("data", name))
-        data = self.selected.experiment.data[name]
-        prepared = stages.prepare(data, found.resolved, found.folder, store=self.store)
-        check_facts(name, prepared.data, self.selected.lock)
-        return prepared
+        return prepare_data(self.context, name, fetch_source(self.context, SourceName.of("data", name)))
 
 
 @dataclass(frozen=True)
@@ -215,16 +215,15 @@ class _Side:
         )
 
     def read(self, name: str) -> Any:
-        path = self.folder / name
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as cause:
-            raise StackError(f"{path}: cannot be read: {cause}; remove {self.folder} to have it made again") from cause
+        return self._take(name, lambda path: json.loads(path.read_text(encoding="utf-8")))
 
     def load(self, name: str) -> NDArray[np.float32]:
+        return self._take(name, lambda path: np.asarray(np.load(path, allow_pickle=False), dtype=np.float32))
+
+    def _take(self, name: str, parse: Callable[[Path], Parsed]) -> Parsed:
         path = self.folder / name
         try:
-            return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
+            return parse(path)
         except (OSError, ValueError) as cause:
             raise StackError(f"{path}: cannot be read: {cause}; remove {self.folder} to have it made again") from cause
 

@@ -39,6 +39,7 @@ from harness.records.environment import Environment
 
 SCHEMA_VERSION = 2
 SHOWN_CHARACTERS = 80
+SECONDS_PER_HOUR = 3600
 RECORD_LIMIT_BYTES = 64 * 2**20
 # Bounded by what it becomes, too. Measured: 32 bytes for a value, 2 KiB for one that is wrong, while errors are
 # counted, and 3 KiB for a list in lists.
@@ -246,6 +247,13 @@ class Record(Frozen):
     def place(self) -> str:
         """The record's own path below the results folder."""
         return f"records/{self.trial.experiment}/{self.trial.stem}.json"
+
+    def price_training(self) -> float | None:
+        """Return what training cost in USD, by its seconds, where the manifest knows the device's price."""
+        price = self.experiment.prices_usd_per_hour.get(self.device_name)
+        if price is None or "train" not in self.stages:
+            return None
+        return price * self.stages["train"].seconds / SECONDS_PER_HOUR
 
     def at(self, on: str | None = None, dim: int | None = None) -> Record:
         """Return the record as seen from one test set and dimension, whose result it then has alone.
