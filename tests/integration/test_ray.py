@@ -62,13 +62,17 @@ class Cluster:
 
     def list_workers(self) -> list[psutil.Process]:
         """Return the processes of this cluster that run a trial, as Ray calls them meanwhile."""
-        found = []
-        for node in self.nodes:
-            for process in psutil.Process(node).children(recursive=True):
-                with suppress(psutil.Error):
-                    if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::work"):
-                        found.append(process)
-        return found
+        return [process for node in self.nodes for process in list_workers(node)]
+
+
+def list_workers(parent: int) -> list[psutil.Process]:
+    """Return the processes below one that run a trial, as Ray calls them meanwhile."""
+    found = []
+    for process in psutil.Process(parent).children(recursive=True):
+        with suppress(psutil.Error):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::work"):
+                found.append(process)
+    return found
 
 
 def spell_environment(**more: str) -> dict[str, str]:
@@ -240,6 +244,33 @@ def test_a_driver_that_is_killed_goes_on_with_what_is_done(
     assert [record.stages["prepare"].cached for record in records] == [True, True, True]
     assert records[0].stages["baseline"].cached
     assert not records[1].stages["train"].cached
+
+
+def test_a_lost_worker_is_followed_from_the_last_checkpoint_of_a_shared_store(tmp_path: Path) -> None:
+    longer = make_place(tmp_path / "longer")
+    text = longer.manifest.read_text(encoding="utf-8")
+    assert "num_train_epochs = 1\n" in text
+    longer.manifest.write_text(text.replace("num_train_epochs = 1\n", "num_train_epochs = 20\n"), encoding="utf-8")
+    alone = longer.at(tmp_path / "alone")
+    driver = start(alone, "--seeds=1")
+    assert driver.end() == 0, driver.said
+    # Without an address all workers are on this machine, and theirs is the driver's store.
+    there = longer.at(tmp_path / "there")
+    driver = start(there, "--engine=ray", "--parallel=1", "--seeds=1")
+    try:
+        wait_until(lambda: len(list(there.store.glob("**/checkpoint-*"))) > 1 or driver.process.poll() is not None)
+        for process in list_workers(driver.process.pid):
+            process.kill()
+    finally:
+        assert driver.end() == 0, driver.said
+    assert "lost, runs again" in driver.said
+    records = read(there)
+    assert summarise(records) == summarise(read(alone))
+    training, execution = records[1].training, records[1].execution
+    assert training is not None
+    assert training.resumes == 1
+    assert execution is not None
+    assert execution.attempts == 2
 
 
 def test_an_interrupt_ends_the_workers_and_leaves_what_is_finished(
