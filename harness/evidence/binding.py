@@ -22,15 +22,20 @@ GIT_SECONDS = 60
 
 
 def compare_manifest(record: Record, whole: Experiment) -> Iterator[str]:
-    """Hold all that a record says of its experiment against the manifest; the seeds of one run may be a part of its."""
+    """Hold all that a record says of its experiment against the manifest; the seeds of one run may be a part of its.
+
+    What recipes say of another kind of device than the record's is left out.
+    """
     own = record.experiment
     try:
         declared = narrow(whole, models=[model.name for model in own.models], seeds=own.seeds)
     except HarnessError as cause:
         yield str(cause)
         return
+    recipes = [{name: one.as_run_on(record.device) for name, one in any_.recipes.items()} for any_ in (own, declared)]
     for part in type(own).model_fields:
-        if getattr(own, part) != getattr(declared, part):
+        same = recipes[0] == recipes[1] if part == "recipes" else getattr(own, part) == getattr(declared, part)
+        if not same:
             yield f"experiment.{part}: is not what the manifest of {whole.name} declares"
 
 

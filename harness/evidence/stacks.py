@@ -9,6 +9,7 @@ from statistics import fmean
 
 from harness.errors import RecordError
 from harness.experiment.manifest import Experiment
+from harness.experiment.recipe import WAYS_ON_GPU
 from harness.records.record import Record
 from harness.records.stack import FOLDER, StackRecord, StackTraining, read_stack_record
 
@@ -69,7 +70,7 @@ def _check_trials(record: StackRecord, trials: Sequence[Record]) -> Iterator[str
 
 
 def _check_manifest(record: StackRecord, whole: Experiment) -> Iterator[str]:
-    if record.experiment_digest != whole.digest:
+    if record.experiment_digest not in _list_digests(whole):
         yield f"experiment_digest: the manifest of {whole.name} declares something else; run it again"
     if whole.stacks.get(record.stack) != record.pins:
         yield f"pins: are not those of [stacks.{record.stack}] in the manifest of {whole.name}"
@@ -81,3 +82,13 @@ def _check_manifest(record: StackRecord, whole: Experiment) -> Iterator[str]:
     ):
         if found != declared:
             yield f"{name}: reads {found}, the manifest says {declared}"
+
+
+def _list_digests(whole: Experiment) -> Iterator[str]:
+    """Yield a manifest's digest, as written and with either way of embedding on a GPU: stacks run on the CPU alone."""
+    yield whole.digest
+    for way in WAYS_ON_GPU:
+        recipes = {
+            name: recipe.replace(embedding=recipe.embedding.replace(cuda=way)) for name, recipe in whole.recipes.items()
+        }
+        yield whole.replace(recipes=recipes).digest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,9 @@ from harness.experiment.negatives import Negatives
 # A column that the loss gets: texts of a query, a passage, the first, second, ... negative, or what it compares with.
 Input = Annotated[str, Field(pattern=r"^(query|passage|negative|negative_([2-9]|[1-9][0-9])|score|label)$")]
 LABELS = ("score", "label")
+
+WayOnGpu = Literal["padded", "grouped"]
+WAYS_ON_GPU: tuple[WayOnGpu, ...] = get_args(WayOnGpu)
 
 
 class Precisions(Frozen):
@@ -32,7 +35,7 @@ class Embedding(Frozen):
     Batch, negatives and loss are the same in each; a model that cannot be packed on a CPU is grouped.
     """
 
-    cuda: Literal["padded", "grouped"]
+    cuda: WayOnGpu
     cpu: Literal["padded", "packed"]
 
 
@@ -98,6 +101,16 @@ class Recipe(Frozen):
         miner = None if self.negatives is None else self.negatives.model
         named = {"negatives.model": miner, "loss.guide": self.loss.guide}
         return {key: name for key, name in named.items() if name is not None}
+
+    def as_run_on(self, device: str) -> dict[str, Any]:
+        """Return all that decides a training on a device, as plain data: what is said of other kinds is left out.
+
+        A trial answers for no other device than its own, so that what is declared for GPUs may change, as when they are
+        measured, without a trial on a CPU being one of another recipe.
+        """
+        precision = self.precision.cuda if device.startswith("cuda") else self.precision.cpu
+        embedding = self.embedding.cpu if device == "cpu" else self.embedding.cuda
+        return {**self.model_dump(mode="json"), "precision": precision, "embedding": embedding}
 
     @property
     def label(self) -> Input | None:

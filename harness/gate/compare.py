@@ -298,7 +298,9 @@ def _share_measures(
 
 def _list_notices(group: Group) -> Iterator[str]:
     old, new = group.reference[0], group.candidate[0]
-    if old.experiment.recipes.get(group.variant) != new.experiment.recipes.get(group.variant):
+    recipes = [one.experiment.recipes.get(group.variant) for one in (old, new)]
+    seen = [[one and one.as_run_on(device) for device in (old.device, new.device)] for one in recipes]
+    if seen[0] != seen[1]:
         yield f"{group.id}: the training recipe is not the reference's"
     if old.model_source != new.model_source:
         yield f"{group.id}: the model's files are not the reference's"

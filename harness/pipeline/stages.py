@@ -185,6 +185,8 @@ def train(
             )
         return Cost(checkpoint.seconds, meter.cost.peak_memory_bytes, meter.cost.peak_device_memory_bytes)
 
+    # What a GPU would do plays no part on a CPU; the word for it stands in all keys of the first stores.
+    embedding = {"cuda": "grouped", "cpu": recipe.embedding.cpu} if device == "cpu" else {"cuda": recipe.embedding.cuda}
     inputs = {
         "version": VERSIONS["train"],
         # Checkpoints and evaluations on the way leave no trace in the weights, names of recipes and data none either.
@@ -199,10 +201,12 @@ def train(
                 # Its files stand for it below.
                 "loss": {"guide"},
                 "precision": True,
+                "embedding": True,
                 "arguments": {"save_steps", "save_total_limit", "eval_steps", "dataloader_num_workers"},
             },
             exclude_none=True,
-        ),
+        )
+        | {"embedding": embedding},
         **({} if recipe.select is None else {"select": _list_selection(recipe, test, evaluation)}),
         "base": base_digest,
         "pairs": rows_digest,

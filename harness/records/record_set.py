@@ -38,10 +38,11 @@ class Shelf:
             raise RecordError(f"{trial.id}: a record of {trial.experiment!r}, expected {experiment.name!r}")
         if trial.model not in {model.name for model in experiment.models}:
             raise RecordError(f"{trial.id}: the manifest has no model {trial.model!r}")
-        recipe = record.experiment.recipes.get(trial.variant)
+        recipes = (one.recipes.get(trial.variant) for one in (record.experiment, experiment))
+        own, declared = (None if recipe is None else recipe.as_run_on(record.device) for recipe in recipes)
         if record.experiment.data != experiment.data:
             raise RecordError(f"{trial.id}: recorded under another [data] than the manifest's: run it again")
-        if recipe != experiment.recipes.get(trial.variant):
+        if own != declared:
             raise RecordError(f"{trial.id}: recorded under another recipe than the manifest's: run it again")
         ours, theirs = (one.model(trial.model).replace(recipes=()) for one in (experiment, record.experiment))
         if ours != theirs:

@@ -134,7 +134,7 @@ def find_experiment(records: Sequence[Record]) -> Experiment:
         raise RecordError(f"records of several experiments: {', '.join(names)}")
     # The newest record tells the recipe: where a manifest was edited and run for one seed, the others are outdated.
     newest = max(records, key=lambda record: record.created).experiment
-    same = [record for record in records if _agree(record.experiment, newest)]
+    same = [record for record in records if _agree(record.experiment, newest, record.device)]
     # Each record holds the manifest narrowed to what was run then; the fullest one knows every model and claim.
     return max(
         (record.experiment for record in sorted(same, key=lambda record: record.created, reverse=True)),
@@ -142,10 +142,12 @@ def find_experiment(records: Sequence[Record]) -> Experiment:
     )
 
 
-def _agree(one: Experiment, other: Experiment) -> bool:
-    """Say whether two manifests have the same data and, where both name a recipe, the same recipe."""
+def _agree(one: Experiment, other: Experiment, device: str) -> bool:
+    """Say whether two manifests have the same data and, where both name a recipe, the same recipe on a device."""
     shared = one.recipes.keys() & other.recipes.keys()
-    return one.data == other.data and all(one.recipes[name] == other.recipes[name] for name in shared)
+    return one.data == other.data and all(
+        one.recipes[name].as_run_on(device) == other.recipes[name].as_run_on(device) for name in shared
+    )
 
 
 def _list_trials(records: Sequence[Record]) -> list[Case]:

@@ -21,11 +21,10 @@ from harness.report.document import (
     StageChart,
     ValueChart,
 )
+from harness.report.svg_file import finish_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-import re
-from xml.sax.saxutils import escape
 
 # Every colour has a part to play. Text keeps a contrast of 4.5 to its ground, shapes one of 3, in light and in dark.
 GROUND, INK, FAINT, GRID, BAND = "#ffffff", "#1f2328", "#59636e", "#d8dee4", "#ddf4ff"
@@ -105,7 +104,7 @@ def draw_picture(picture: Picture) -> str:
         figure.set_layout_engine("none")
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return finish_svg(stream.getvalue(), picture.caption)
+    return finish_svg(stream.getvalue(), picture.caption, DARK)
 
 
 @contextmanager
@@ -261,10 +260,8 @@ def _thin(curve: Curve, together: int) -> Curve:
 def _draw_changes(axes: Axes, chart: ChangeChart) -> None:
     # Where most queries are tied, drawing them would leave the others no room.
     changes = [change for change in chart.changes if abs(change) > TIED]
-    edges = [float(edge) for edge in range(len(changes) + 1)]
     for sign, colour in ((1, OURS), (-1, PUBLISHED)):
-        part = [max(change * sign, 0.0) * sign for change in changes]
-        axes.fill_between(edges, [*part, *part[-1:]] or [0.0], step="post", color=colour, linewidth=0)
+        axes.stairs([max(change * sign, 0.0) * sign for change in changes], fill=True, color=colour, linewidth=0)
     axes.axhline(0, color=FAINT, linewidth=0.8)
     axes.set_xlim(0, max(len(changes), 1))
     axes.set_ylim(min([-0.05, *changes]) * 1.08, max([0.05, *changes]) * 1.08)
@@ -368,23 +365,3 @@ def _plain(text: str, *, lines: bool = False, most: int = SHOWN_CHARACTERS) -> s
     """Keep what every font has: a name from a record must not end the drawing."""
     keep = "\n" if lines else ""
     return "".join(letter if " " <= letter <= "~" or letter in keep else "?" for letter in clip(text, most))
-
-
-def finish_svg(svg: str, caption: str) -> str:
-    """Take away what tells of the program, add the words for those who cannot see it, and the colours for the dark."""
-    start = svg.index("<svg")
-    end = svg.index(">", start)
-    body = re.sub(r"\s*<metadata>.*?</metadata>", "", svg[end + 1 :], flags=re.DOTALL)
-    rules = "".join(
-        f'[style*="{part}: {light}"]{{{part}:{dark}!important}}'
-        for light, dark in DARK.items()
-        for part in ("fill", "stroke")
-    )
-    words = escape("".join(letter for letter in caption if letter.isprintable()))
-    head = f'{svg[start:end]} role="img" aria-label={_quote(words)}>\n <title>{words}</title>\n'
-    style = f" <style>text{{font-family:sans-serif}}@media(prefers-color-scheme:dark){{{rules}}}</style>"
-    return f"{head}{style}{body}"
-
-
-def _quote(escaped: str) -> str:
-    return '"' + escaped.replace('"', "&quot;") + '"'

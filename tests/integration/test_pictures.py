@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tracemalloc
 from dataclasses import replace
 from xml.etree import ElementTree as ET
@@ -26,7 +27,7 @@ from harness.report.document import (
     ValueChart,
     ValueRow,
 )
-from harness.report.svg import draw_picture
+from harness.report.svg import DARK, FAINT, GROUND, draw_picture
 from tests.support.reports import HARM
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -82,13 +83,10 @@ def test_the_caption_stands_for_the_picture_and_dark_has_its_colours() -> None:
 
 
 def test_every_colour_in_a_picture_has_a_partner_in_the_dark() -> None:
-    import re
-
-    from harness.report.svg import DARK
-
     for chart in make_charts("a"):
-        body = draw_picture(Picture("p", "c", chart)).partition("</style>")[2]
-        assert set(re.findall(r"#[0-9a-f]{6}\b", body)) <= set(DARK)
+        light = draw_picture(Picture("p", "c", chart)).partition("@media(prefers-color-scheme:dark)")[0]
+        colours = set(re.findall(r"#[0-9a-f]{6}\b", light))
+        assert {GROUND, FAINT} <= colours <= set(DARK)
 
 
 def test_the_users_own_settings_change_nothing_and_are_put_back() -> None:

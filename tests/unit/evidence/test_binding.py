@@ -1,12 +1,17 @@
-"""A record's sources are held against the lock: also those of what was trained on, and of all that it read besides."""
+"""A record is held against manifest and lock: all sources that it read, and of its recipe what its device had to do."""
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
-from harness.evidence.binding import compare_sources
+from harness.errors import RecordError
+from harness.evidence.binding import compare_manifest, compare_sources
 from harness.experiment.lock import Lock, LockedSource, ResolvedSource, digest_sources, list_sources
+from harness.experiment.manifest import Experiment
 from harness.records.record import Record
+from harness.records.record_set import Shelf
 from tests.support.records import DIGEST, make_record, read_manifest
 
 FILE = "rows.jsonl"
@@ -56,3 +61,30 @@ def test_whatever_an_untrained_trial_read_besides_is_held_against_the_lock_too()
     assert len(list(compare_sources(untrained, lock))) == 1
     without = untrained.replace(sources={name: one for name, one in record.sources.items() if name != "data:more"})
     assert list(compare_sources(without, lock)) == []
+
+
+def change_embedding(whole: Experiment, **ways: str) -> Experiment:
+    recipes = {
+        name: recipe.replace(embedding=recipe.embedding.replace(**ways)) for name, recipe in whole.recipes.items()
+    }
+    return whole.replace(recipes=recipes)
+
+
+@pytest.mark.parametrize(
+    ("device", "ways", "said"),
+    [
+        ("cpu", {"cuda": "grouped"}, 0),
+        ("cpu", {"cpu": "padded"}, 1),
+        ("cuda:0", {"cuda": "grouped"}, 1),
+        ("cuda:0", {"cpu": "padded"}, 0),
+    ],
+)
+def test_a_record_answers_for_its_own_kind_of_device_alone(device: str, ways: dict[str, str], said: int) -> None:
+    whole = read_manifest("hpo", stacks={})
+    assert {recipe.embedding.cuda for recipe in whole.recipes.values()} == {"padded"}
+    record = make_record({"mrr@10": [1.0]}, experiment=whole, model="all-MiniLM-L6-v2", seed=0, device=device)
+    later = change_embedding(whole, **ways)
+    assert len(list(compare_manifest(record, later))) == said
+    # So it is where a report takes the record, and there a difference is an error.
+    with pytest.raises(RecordError, match="another recipe") if said else contextlib.nullcontext():
+        Shelf(later, [record])

@@ -54,6 +54,18 @@ def test_what_was_falsified_is_named(falsify: Callable[[StackRecord], StackRecor
     assert any(problem.startswith(said) for problem in problems), problems
 
 
+def test_what_a_manifest_says_of_gpus_may_change_since_stacks_run_on_the_cpu(tmp_path: Path) -> None:
+    manifest = declare()
+    record = make_stack_record().replace(experiment_digest=manifest.digest)
+    (name, recipe), *_ = manifest.recipes.items()
+
+    def embed(**ways: str) -> Experiment:
+        return manifest.replace(recipes={name: recipe.replace(embedding=recipe.embedding.replace(**ways))})
+
+    assert check(record, tmp_path, embed(cuda="padded")) == []
+    assert check(record, tmp_path, embed(cpu="padded")) != []
+
+
 def test_other_pins_than_the_manifests_are_named(tmp_path: Path) -> None:
     manifest = declare(python="3.12")
     problems = check(make_stack_record().replace(experiment_digest=manifest.digest), tmp_path, manifest)

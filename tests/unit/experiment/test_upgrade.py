@@ -171,7 +171,13 @@ def test_a_lock_of_the_first_version_belongs_to_the_same_sources(tmp_path: Path)
 def test_a_record_of_the_first_version_has_the_experiment_that_the_manifest_declares(name: str) -> None:
     manifest = read_experiment(REPOSITORY / "benchmarks" / "experiments" / f"{name}.toml")
     for record in read_records(REPOSITORY / "results" / "records" / name):
-        assert record.experiment.replace(summary=manifest.summary, title=manifest.title) == manifest.replace(stacks={})
+        rest = {"summary": manifest.summary, "title": manifest.title, "recipes": manifest.recipes}
+        assert record.experiment.replace(**rest) == manifest.replace(stacks={})
+        own, declared = (
+            {key: recipe.as_run_on(record.device) for key, recipe in one.recipes.items()}
+            for one in (record.experiment, manifest)
+        )
+        assert own == declared
         assert record.experiment_digest == record.experiment.digest
 
 

@@ -313,6 +313,16 @@ def test_another_recipe_model_or_device_is_a_notice(experiment: Experiment) -> N
         assert part in notices
 
 
+def test_another_way_of_a_device_that_neither_side_ran_on_is_no_notice(experiment: Experiment) -> None:
+    recipe = experiment.recipes["finetuned"]
+    other = recipe.replace(embedding=recipe.embedding.replace(cuda="grouped"))
+    later = experiment.replace(recipes={"finetuned": other})
+    assert compare(make_trials(experiment, REFERENCE), make_trials(later, REFERENCE), DEFAULT).notices == ()
+    old, new = (make_trials(one, REFERENCE, device="cuda:0") for one in (experiment, later))
+    report = compare(old, new, DEFAULT)
+    assert any("training recipe" in notice for notice in report.notices)
+
+
 def with_costs(experiment: Experiment, seconds: list[float], memory: int = 2**30, **changes: Any) -> list[Record]:
     return [
         make_record(
