@@ -113,6 +113,13 @@ def is_offline() -> bool:
     return constants.is_offline_mode()
 
 
+class _NoRedirection(urllib.request.HTTPRedirectHandler):
+    """Takes a redirection for the answer that it is: the next one may be of any size, and is read whole."""
+
+    def redirect_request(self, *_: object, **__: object) -> None:
+        """Make no further request."""
+
+
 def is_hub_reachable() -> bool:
     """Ask the hub for a page, once and briefly; any answer counts. Nobody is asked where HF_HUB_OFFLINE is set."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
@@ -120,7 +127,7 @@ def is_hub_reachable() -> bool:
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
         request = urllib.request.Request(f"{endpoint}/api/models?limit=1", method="HEAD")  # noqa: S310 - fixed scheme
-        with urllib.request.urlopen(request, timeout=CHECK_SECONDS):  # noqa: S310 - fixed scheme
+        with urllib.request.build_opener(_NoRedirection()).open(request, timeout=CHECK_SECONDS):
             return True
     except urllib.error.HTTPError:
         return True

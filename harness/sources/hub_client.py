@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from harness.core.text import clip, quote, strip_addresses
+from harness.core.text import clip, format_bytes, quote, strip_addresses
 from harness.errors import HarnessError, SourceError
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ FIRST_WAIT_SECONDS = 1.0
 PATIENCE_SECONDS = 120
 # Times the client's own limit for a transfer (HF_HUB_DOWNLOAD_TIMEOUT, 10 s), since other calls have none.
 READING, WRITING = 3, 12
+# Of all that is read whole in one call: the listing of a repository of 100,000 files has 25 MB.
+ANSWERS_LIMIT_BYTES = 32 * 2**20
+MOST_PAGES = 1000
 # Of the disk, not of the hub: trying again does not help.
 DISK_ERRORS = frozenset({errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EROFS})
 REQUEST_TIMEOUT, TOO_MANY_REQUESTS, SERVER_ERROR = 408, 429, 500
@@ -51,6 +54,36 @@ class AskedToWaitError(Exception):
     def __init__(self, status: int, seconds: int) -> None:
         super().__init__(f"HTTP {status}: the hub asks to wait {seconds} s")
         self.status, self.seconds = status, seconds
+
+
+class TooLargeAnswerError(Exception):
+    """The hub answers with more than anybody should take into memory."""
+
+    def __init__(self, response: Response, limit: str) -> None:
+        super().__init__(f"the answer to {clip(strip_addresses(response.url.path), SHOWN_CHARACTERS)} {limit}")
+
+
+class _Allowance:
+    """What a hub may answer to one call, in all that its client reads whole: errors and redirections too, files not."""
+
+    def __init__(self) -> None:
+        self._read_bytes = self._pages = 0
+
+    def bound(self, response: Response) -> None:
+        self._pages += "next" in response.links
+        if self._pages > MOST_PAGES:
+            raise TooLargeAnswerError(response, f"is one more page of a list, expected at most {MOST_PAGES}")
+        pieces = response.iter_bytes
+
+        def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
+            for piece in pieces(chunk_size):
+                # Files come in pieces of a size that is given.
+                self._read_bytes += len(piece) if chunk_size is None else 0
+                if self._read_bytes > ANSWERS_LIMIT_BYTES:
+                    raise TooLargeAnswerError(response, f"exceeds {format_bytes(ANSWERS_LIMIT_BYTES)}, the limit")
+                yield piece
+
+        response.iter_bytes = iter_bytes  # type: ignore[method-assign]
 
 
 def check_variables(environment: Mapping[str, str]) -> None:
@@ -140,7 +173,7 @@ def _limit_client(factor: int) -> Iterator[None]:
 
     limited: Mapping[str, list[Callable[..., None]]] = {
         "request": [*hooks.get("request", []), limit],
-        "response": [*hooks.get("response", []), refuse_long_wait],
+        "response": [*hooks.get("response", []), refuse_long_wait, _Allowance().bound],
     }
     # A factory, since the client closes its session and makes another one after some errors.
     set_client_factory(lambda: Client(event_hooks=limited, follow_redirects=follow, timeout=timeout))
@@ -214,6 +247,8 @@ def _explain(what: str, cause: BaseException, tries: int, advice: str) -> str:
             f"HTTP {cause.status}: the hub asks to wait {cause.seconds} s, and we wait no longer than "
             f"{PATIENCE_SECONDS} s here; try again later, or set HF_TOKEN for a larger allowance"
         )
+    elif isinstance(cause, TooLargeAnswerError):
+        reason = str(cause)
     elif isinstance(cause, OSError) and cause.errno in DISK_ERRORS:
         reason = f"{cause.filename or constants.HF_HUB_CACHE}: {cause.strerror}; HF_HOME moves the hub's cache"
     elif constants.is_offline_mode() and isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import random
@@ -93,6 +94,8 @@ def on_file(**changes: Any) -> Fault:
     return Fault("/cdn/*/{0}.safetensors", **changes)
 
 
+LARGE = b'["' + b"x" * (40 * 2**20) + b'"]'
+PACKED = {"Content-Encoding": "gzip"}
 PROXY = {"HF_DEBUG": "1", "NO_PROXY": "", "no_proxy": "", "HTTP_PROXY": "http://somebody:sesame@127.0.0.1:9"}
 HEALED = {
     "plain": Case(),
@@ -134,6 +137,12 @@ FAILED = {
         (Fault(TREE, body=b'[{"type": "file", "path": 1, "oid": 2, "size": "x"}]', times=FOREVER),)
     ),
     "deep": Case((Fault(TREE, body=b"[" * 100_000, times=FOREVER),)),
+    "large": Case((Fault(TREE, body=LARGE, times=FOREVER),)),
+    "large-packed": Case((Fault(TREE, body=gzip.compress(LARGE), headers=PACKED, times=FOREVER),)),
+    "large-refusal": Case((Fault(TREE, status=403, body=LARGE, times=FOREVER),)),
+    "large-refusal-of-file": Case((on_file(status=403, body=LARGE, times=FOREVER),)),
+    "large-redirection": Case((Fault(TREE, status=307, headers={"Location": "/"}, body=LARGE, times=FOREVER),)),
+    "pages": Case(),
     "never": Case((Fault(TREE, delay_seconds=2, times=FOREVER),), answer_seconds=0.2),
     "proxy": Case(environment=PROXY),
     "nonsense": Case(environment=PROXY | {"HTTP_PROXY": "what://somebody:sesame@nowhere"}),
@@ -157,6 +166,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcomes]:
             served.append(HubRepository("model", f"user/{name}", COMMIT, write_files(folder / name, files)))
         faults += [replace_path(fault, name) for fault in case.faults]
     with HubServer(served, token=CANARY, faults=Faults(faults)) as server:
+        again = f'<{server.url}/api/models/user/pages/tree/{COMMIT}?recursive=True>; rel="next"'
+        server.faults.add(Fault(TREE.format("pages"), body=b"[]", headers={"Link": again}, times=FOREVER))
         environment = hub_environment(server, folder / "cache", token=CANARY)
         plain = {name: {**vars(case), "faults": None} for name, case in CASES.items()}
         yield server, run_child(environment, SCRIPT, folder, json.dumps(plain), json.dumps(HASHES))
@@ -195,6 +206,12 @@ def test_a_passing_fault_is_healed(outcomes: Outcomes, name: str) -> None:
         ("null", "the answer is JSON of another shape than the hub's"),
         ("number", "the answer is JSON of another shape than the hub's"),
         ("objects-of-nothing", "the answer is JSON of another shape than the hub's"),
+        ("large", f"the answer to /api/models/user/large/tree/{COMMIT} exceeds 32.0 MiB, the limit"),
+        ("large-packed", f"the answer to /api/models/user/large-packed/tree/{COMMIT} exceeds 32.0 MiB, the limit"),
+        ("large-refusal", f"the answer to /api/models/user/large-refusal/tree/{COMMIT} exceeds 32.0 MiB, the limit"),
+        ("large-refusal-of-file", "/large-refusal-of-file.safetensors exceeds 32.0 MiB, the limit"),
+        ("large-redirection", f"/large-redirection/tree/{COMMIT} exceeds 32.0 MiB, the limit"),
+        ("pages", f"/api/models/user/pages/tree/{COMMIT} is one more page of a list, expected at most 1000"),
         ("never", "the hub cannot be reached (1 try; ReadTimeout: "),
         ("proxy", "ConnectError: "),
         ("nonsense", "a proxy is set by HTTP_PROXY"),

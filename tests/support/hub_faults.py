@@ -20,7 +20,7 @@ class Fault:
         method: only this method; by default any, except that faults of a body spare HEAD, which has none.
         times: how many requests are hit; None means all.
         status: answer with this status instead; a 3xx, 4xx or 5xx.
-        headers: sent with it, for instance `X-Error-Code: GatedRepo`.
+        headers: sent too, for instance `X-Error-Code: GatedRepo`.
         retry_after: seconds, sent as `Retry-After`.
         body: send these bytes instead of the right ones, whatever was announced.
         flip_at: offset in the file of a byte sent with its lowest bit flipped.

@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         sent_token, proxied = "Authorization" in self.headers, self.path.startswith("http:")
         self.server.log.append(LoggedRequest(request.host, self.command, shown, status, wanted, sent_token, proxied))
         self.send_response(status)
-        for name, value in answer.headers.items():
+        for name, value in {**answer.headers, **(fault.headers if fault and not fault.status else {})}.items():
             self.send_header(name, value)
         if status in {206, 416}:
             self.send_header("Content-Range", f"bytes {f'{first}-{last}' if status == 206 else '*'}/{size}")

@@ -168,6 +168,32 @@ def test_a_hub_that_answers_anything_is_reachable(failing_hub: str, monkeypatch:
     assert is_hub_reachable()
 
 
+def test_a_hub_that_leads_elsewhere_is_reachable_and_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Leading(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        do_GET = do_HEAD  # noqa: N815 - named by http.server
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Leading) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        assert is_hub_reachable()
+        server.shutdown()
+        thread.join()
+    assert asked == ["/api/models?limit=1"]
+
+
 def test_no_hub_is_reachable_where_the_user_wants_to_be_offline(
     failing_hub: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
