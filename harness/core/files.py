@@ -15,12 +15,13 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from harness.errors import SourceError
+from harness.errors import RecordError, SourceError
 
 SUMS_FILE = "SHA256SUMS"
+LINK = "a symbolic link, which could lead elsewhere; results are plain files and folders"
 LEFTOVER_SECONDS = 86_400.0
 TEMPORARY_ENDING = re.compile("[a-z0-9_]{8}")  # as tempfile ends its names
 EVIDENCE = ("records", "runs", "reference", "stacks")
@@ -52,6 +53,39 @@ def refuse_special(path: Path) -> Path:
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return path
+
+
+def refuse_links(path: Path, *, below: Path) -> Path:
+    """Return the path of what is read of a results folder: a link in it would show, or replace, what lies elsewhere.
+
+    Args:
+        path: which need not be there.
+        below: the folder that the path begins with; it may be a link itself, since the user named it.
+
+    Raises:
+        RecordError: a part of the path is a link; names it.
+    """
+    parts = path.relative_to(below).parts
+    for number in range(1, len(parts) + 1):
+        part = below.joinpath(*parts[:number])
+        if part.is_symlink():
+            raise RecordError(f"{part}: {LINK}")
+    return path
+
+
+def find_links(results: Path) -> Iterator[str]:
+    """Name every link where a results folder has what is not made from other files, sorted, and follow none."""
+    for name in (*EVIDENCE, *MEASURED):
+        top = results / name
+        if top.is_symlink():
+            yield f"{top}: {LINK}"
+        elif top.is_dir():
+            yield from (f"{path}: {LINK}" for path in sorted(top.rglob("*")) if path.is_symlink())
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """List the folders in a folder, sorted by name, and its links, which whoever reads one refuses by its name."""
+    return sorted(path for path in folder.glob("*") if path.is_symlink() or path.is_dir())
 
 
 def hash_file(path: Path) -> str:
@@ -140,7 +174,7 @@ def render_sums(results: Path) -> str:
         path
         for folder in EVIDENCE
         for path in (results / folder).rglob("*")
-        if path.is_file() and not path.name.startswith(".")
+        if path.is_file() and not path.is_symlink() and not path.name.startswith(".")
     )
     paths += [results / name for name in MEASURED if (results / name).is_file()]
     lines = (f"{hash_file(path)}  {path.relative_to(results).as_posix()}\n" for path in paths)

@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 from harness.core.archives import Bounds, is_plain_path, open_zip, unpack
-from harness.core.files import refuse_special, write_atomically
+from harness.core.files import find_links, list_folders, refuse_special, write_atomically
 from harness.core.schema import format_json, read_text
 from harness.errors import HarnessError, RecordError, SourceError
 from harness.records.record import read_records
@@ -44,9 +44,12 @@ def write_bundle(results: Path, experiments: Path, constraints: Path, target: Pa
         Path in the bundle -> SHA-256, as ``SHA256SUMS`` in it says.
 
     Raises:
-        RecordError: there are no records, a file is missing, or the disk refuses.
+        RecordError: there are no records, a file is missing or a link, or the disk refuses.
     """
-    names = sorted(path.name for path in (results / "records").glob("*") if path.is_dir())
+    links = list(find_links(results))
+    if links:
+        raise RecordError("\n".join(links))
+    names = [path.name for path in list_folders(results / "records")]
     if not names:
         raise RecordError(f"{results}: holds no records to bundle")
     members = {f"{RESULTS}/{path.relative_to(results).as_posix()}": path for path in _list_files(results)}

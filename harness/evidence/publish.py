@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.core.files import hash_file
+from harness.core.files import hash_file, refuse_links
 from harness.core.text import format_bytes
 from harness.errors import PublishError
 from harness.evidence.model_card import EVIDENCE, format_card
@@ -205,12 +205,12 @@ def _gather_evidence(records: Sequence[Record], results: Path) -> dict[str, Cont
         for artifact in record.artifacts:
             if not record.experiment.attribution and artifact in {one.texts for one in record.evaluations.values()}:
                 continue
-            path = results / artifact.path
+            path = refuse_links(results / artifact.path, below=results)
             if hash_file(path) != artifact.sha256:
                 raise PublishError(f"{path}: not the file that {record.trial.id} was recorded with")
             files[f"{EVIDENCE}/{artifact.path}"] = path
         plan = locate_plan(results, record.trial.experiment)
-        if plan.is_file():
+        if refuse_links(plan, below=results).is_file():
             files[f"{EVIDENCE}/{plan.relative_to(results).as_posix()}"] = plan
     return files
 

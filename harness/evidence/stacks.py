@@ -11,7 +11,7 @@ from harness.errors import RecordError
 from harness.experiment.manifest import Experiment
 from harness.experiment.recipe import WAYS_ON_GPU
 from harness.records.record import Record
-from harness.records.stack import FOLDER, StackRecord, StackTraining, read_stack_record
+from harness.records.stack import StackRecord, StackTraining, list_stack_records, read_stack_record
 
 # Of a mean that is computed again.
 ROUNDING = 1e-12
@@ -27,7 +27,12 @@ def check_stacks(
         records: the trials' records, by experiment.
         manifests: those at hand, by experiment.
     """
-    for path in sorted((results / FOLDER).glob("*/*.json")):
+    try:
+        paths = list_stack_records(results)
+    except RecordError as cause:
+        yield str(cause)
+        return
+    for path in paths:
         try:
             record = read_stack_record(path)
         except RecordError as cause:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.analysis.paired_queries import ROUNDS
+from harness.core.files import find_links, list_folders
 from harness.core.memo import NOTHING, Memo
 from harness.errors import HarnessError, RecordError, SourceError
 from harness.evidence.attested import list_attested, list_untried
@@ -128,10 +129,11 @@ def verify_records(
         HarnessError: an untrained trial cannot be run again here.
         SourceError: there is no such folder, or no record in it.
     """
-    paths = sorted((results / "records").glob("*/*.json"))
+    problems = list(find_links(results))
+    folders = [] if (results / "records").is_symlink() else list_folders(results / "records")
+    paths = sorted(path for folder in folders if not folder.is_symlink() for path in folder.glob("*.json"))
     if not paths:
-        raise SourceError(f"{results}: holds no records/EXPERIMENT/*.json to verify")
-    problems: list[str] = []
+        raise SourceError("\n".join([*problems, f"{results}: holds no records/EXPERIMENT/*.json to verify"]))
     by_experiment: dict[str, list[Record]] = {}
     for path in paths:
         try:
@@ -167,7 +169,8 @@ def verify_records(
     for whole, _ in manifests.values():
         attested += list_untried(whole, records)
     values = sum(len(view.query_ids) * len(view.per_query) for record in records for view in record.views)
-    return Verification(len(records), values, known.files, tuple(problems), tuple(attested))
+    # A link is named where it lies, and by whoever would have read it.
+    return Verification(len(records), values, known.files, tuple(dict.fromkeys(problems)), tuple(attested))
 
 
 def _check_beyond(
@@ -248,10 +251,10 @@ def _read_plans(
 
 def _check_references(results: Path) -> Iterator[str]:
     """Check what a gate compares with: each mean from its queries, and the history's last entry from the records."""
-    for folder in sorted(path for path in (results / REFERENCE).glob("*") if path.is_dir()):
+    for folder in (path for path in list_folders(results / REFERENCE) if not path.is_symlink()):
         intake = take_in(folder, side=REFERENCE)
         golden = folder / GOLDEN_FOLDER
-        kept = take_in(golden, side=GOLDEN_FOLDER) if golden.is_dir() else None
+        kept = take_in(golden, side=GOLDEN_FOLDER) if golden.is_dir() and not golden.is_symlink() else None
         for place, found in ((folder, intake), *([(golden, kept)] if kept else [])):
             yield from found.problems
             for record in found.records:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.core.files import is_leftover
+from harness.core.files import is_leftover, list_folders, refuse_links
 from harness.errors import SourceError, StoreError
 from harness.pipeline.store import (
     ASIDE,
@@ -96,7 +96,7 @@ def list_needed(results: Path) -> Collection[str]:
         RecordError: a record is broken.
         SourceError: there is no record, so that nothing would be needed.
     """
-    folders = [path for path in sorted((results / "records").glob("*")) if path.is_dir()]
+    folders = list_folders(refuse_links(results / "records", below=results))
     if not folders:
         raise SourceError(f"{results}: holds no records, so every output would go; is this the folder?")
     return list_users(record for folder in folders for record in read_records(folder)).keys()

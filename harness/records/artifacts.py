@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.core.files import hash_file, refuse_special
+from harness.core.files import hash_file, refuse_links, refuse_special
 from harness.core.schema import Frozen, canonical_json, decode_json
 from harness.errors import RecordError
 from harness.records.ranking import Passages, Ranking
@@ -76,7 +76,7 @@ class Evidence:
         """Return the SHA-256 that a file has, whatever the record says.
 
         Raises:
-            RecordError: there is no such file, or it lies outside the folder.
+            RecordError: there is no such file, or a part of its path is a link.
             SourceError: it cannot be read.
         """
         if artifact.path not in self._digests:
@@ -158,9 +158,7 @@ class Evidence:
         if not path.is_file():
             raise RecordError(f"{path}: no such file, and a record names it")
         # The path's own letters cannot climb out of the folder; a link in a stranger's folder could.
-        if not path.resolve().is_relative_to(self.results.resolve()):
-            raise RecordError(f"{path}: lies outside {self.results}")
-        return path
+        return refuse_links(path, below=self.results)
 
 
 def _stand(run: Run, qrels: Qrels) -> Standing:

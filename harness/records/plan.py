@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from harness.core.files import refuse_links
 from harness.core.schema import Frozen, decode_json, read_text
 from harness.errors import RecordError
 from harness.experiment.trial import Trial
@@ -39,7 +40,7 @@ def note_trials(trials: Iterable[Trial], results: Path) -> None:
     Lines are only ever added, by one write, so that processes beside each other lose none.
 
     Raises:
-        RecordError: the disk refuses, or a plan is broken.
+        RecordError: the disk refuses, a plan is broken, or a folder of an experiment is a link.
     """
     by_experiment: dict[str, list[Trial]] = {}
     for trial in trials:
@@ -47,6 +48,8 @@ def note_trials(trials: Iterable[Trial], results: Path) -> None:
     listed = datetime.now(UTC).isoformat(timespec="seconds")
     for experiment, wanted in by_experiment.items():
         path = locate_plan(results, experiment)
+        # What follows writes there.
+        refuse_links(results / "records" / experiment, below=results)
         known = {planned.trial for planned in read_plan(path)}
         lines = "".join(
             PlannedTrial(
@@ -70,8 +73,9 @@ def read_plan(path: Path) -> tuple[PlannedTrial, ...]:
     """Read a plan; an absent one is empty.
 
     Raises:
-        RecordError: naming the file, the line and what is wrong with it.
+        RecordError: naming the file, the line and what is wrong with it; a link is.
     """
+    refuse_links(path, below=path.parents[2])
     if not path.exists():
         return ()
     text = read_text(path, limit_bytes=PLAN_LIMIT_BYTES, error=RecordError)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from harness.core.files import write_atomically
+from harness.core.files import refuse_links, write_atomically
 from harness.core.schema import (
     Bytes,
     Count,
@@ -361,8 +361,9 @@ def read_record(path: Path) -> Record:
     """Parse one record, migrating what an older version wrote.
 
     Raises:
-        RecordError: naming the file and what is wrong with it.
+        RecordError: naming the file and what is wrong with it; a link is.
     """
+    refuse_links(path, below=path.parent)
     return parse_record(read_text(path, limit_bytes=RECORD_LIMIT_BYTES, error=RecordError), place=str(path))
 
 
@@ -382,8 +383,9 @@ def read_records(folder: Path) -> tuple[Record, ...]:
     """Parse every record of a folder, sorted by file name.
 
     Raises:
-        RecordError: the folder is absent, or one of the records is broken.
+        RecordError: the folder is absent or a link, or one of the records is broken.
     """
+    refuse_links(folder, below=folder.parent)
     if not folder.is_dir():
         raise RecordError(f"{folder}: no such folder of records")
     return tuple(read_record(path) for path in sorted(folder.glob("*.json")))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from harness.core.files import list_folders, refuse_links
 from harness.core.schema import Digest, Frozen, Line, Natural, Positive, Seconds, Unit, decode_json, read_text
 from harness.errors import RecordError
 from harness.experiment.manifest import Seed, Variant
@@ -148,10 +149,21 @@ def read_stack_record(path: Path) -> StackRecord:
     """Parse a stored comparison.
 
     Raises:
-        RecordError: naming the file and what is wrong with it.
+        RecordError: naming the file and what is wrong with it; a link is.
     """
+    refuse_links(path, below=path.parents[2])
     text = read_text(path, limit_bytes=STACK_LIMIT_BYTES, error=RecordError)
     return decode_json(StackRecord, text, place=str(path), error=RecordError)
+
+
+def list_stack_records(results: Path, experiment: str = "*") -> list[Path]:
+    """List the files of an experiment's comparisons, or of all, by name.
+
+    Raises:
+        RecordError: a folder of them is a link.
+    """
+    folders = list_folders(results / FOLDER) if experiment == "*" else [results / FOLDER / experiment]
+    return [path for folder in folders for path in sorted(refuse_links(folder, below=results).glob("*.json"))]
 
 
 def read_stack_records(results: Path, experiment: str = "*") -> tuple[StackRecord, ...]:
@@ -161,7 +173,7 @@ def read_stack_records(results: Path, experiment: str = "*") -> tuple[StackRecor
         RecordError: one is broken, or lies in another's place.
     """
     records = []
-    for path in sorted((results / FOLDER).glob(f"{experiment}/*.json")):
+    for path in list_stack_records(results, experiment):
         record = read_stack_record(path)
         if path != results / record.place:
             raise RecordError(f"{path}: holds the record whose place is {record.place}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from harness.core.files import LINK
 from harness.errors import RecordError
 from harness.records.history import HISTORY_FILE
 from harness.records.record import Record, parse_record
@@ -156,5 +157,5 @@ def _open_folder(name: str, parent: int | None) -> Iterator[int]:
 def _explain(cause: OSError) -> str:
     # What O_NOFOLLOW finds is ELOOP for a file, ENOTDIR for a folder.
     if cause.errno in (errno.ELOOP, errno.ENOTDIR):
-        return "a symbolic link, which could lead elsewhere; records are plain files"
+        return LINK
     return f"cannot be read: {cause.strerror or cause}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from harness.analysis.paired_queries import ROUNDS
-from harness.core.files import SUMS_FILE, render_sums, write_atomically
+from harness.core.files import LINK, SUMS_FILE, list_folders, refuse_links, render_sums, write_atomically
 from harness.core.memo import NOTHING, Memo
 from harness.errors import RecordError
 from harness.experiment.claims import BASELINE
@@ -84,8 +84,10 @@ def write_tables(results: Path, *, rounds: int = ROUNDS, memo: Memo = NOTHING) -
         What was written.
 
     Raises:
-        RecordError: the disk refuses.
+        RecordError: the disk refuses, or the pictures' folder is a link.
     """
+    # What is there is replaced and removed.
+    refuse_links(results / PICTURES, below=results)
     rendered = render_results(results, rounds=rounds, memo=memo)
     try:
         for name, content in rendered.contents.items():
@@ -108,8 +110,11 @@ def compare_tables(
     }
     for name, content in contents.items():
         path = results / name
-        found = path.read_bytes() if path.is_file() else None
-        if found is None:
+        linked = path.is_symlink() or path.parent.is_symlink()
+        found = path.read_bytes() if path.is_file() and not linked else None
+        if linked:
+            differing.append(f"{path}: {LINK}")
+        elif found is None:
             differing.append(f"{path}: is missing")
         elif found != content.encode():
             old_lines, new_lines = found.decode(errors="replace").splitlines(), content.splitlines()
@@ -163,9 +168,10 @@ def render_results(
     reports: dict[str, Report] = {}
     problems: dict[str, str] = {}
     evidence = evidence or Evidence(results)
-    for folder in sorted(path for path in (results / "records").glob("*") if path.is_dir()):
+    for folder in list_folders(results / "records"):
         name = folder.name
         try:
+            refuse_links(folder, below=results)
             records = read_records(folder)
             if not records:
                 continue
@@ -193,7 +199,7 @@ def _render_once(
     name: str, records: tuple[Record, ...], evidence: Evidence, rounds: int, memo: Memo
 ) -> RenderedExperiment:
     """Report on an experiment, unless the same records with the same files were reported on before."""
-    past = read_history(evidence.results / REFERENCE / name).snapshots
+    past = read_history(refuse_links(evidence.results / REFERENCE / name, below=evidence.results)).snapshots
     there = [artifact for record in records for artifact in record.artifacts if evidence.has(artifact)]
     inputs = {
         "name": name,
@@ -249,7 +255,7 @@ def _render_stacks(
     """Render a page for each experiment and stack that were compared, and say by page what could not be read."""
     pages: dict[str, dict[str, str]] = {}
     problems: dict[str, str] = {}
-    for folder in sorted(path for path in (results / STACKS).glob("*") if path.is_dir()):
+    for folder in list_folders(results / STACKS):
         try:
             records = read_stack_records(results, folder.name)
             stacks = sorted({record.stack for record in records})
