@@ -53,6 +53,8 @@ def stack(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the whole test suite, a worker for each core; -- -n 0 runs it in one process."""
     _install(session, "dev")
+    if not shutil.which("nvidia-smi"):
+        session.env["HARNESS_GPU_TESTS"] = "cpu"
     # Files stay whole, so that what a file's tests share is made once, and in their order, so that the long ones of the
     # fault suite do not come last, when there is nothing left for the other worker.
     _run(session, "pytest", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder", *session.posargs)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -55,10 +55,50 @@ def describe_arithmetic() -> Arithmetic:
     return Arithmetic(torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
 
 
+def open_device(device: str) -> None:
+    """Set up a GPU; to be called before anything else is done there, as often as need be.
+
+    cuBLAS reads with its first product how much memory it may take to always sum in one order, and the allocator has
+    no peak to reset before CUDA is up. What names no GPU, as the trainer's own parts, means the one that is chosen.
+    """
+    import torch  # noqa: PLC0415 - takes seconds
+
+    if device.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        if torch.device(device).index is not None:
+            torch.cuda.set_device(device)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Have a GPU multiply fp32 as fp32: TF32, which keeps 11 of 24 bits, is off within, and as it was afterwards.
+
+    torch has it off unless somebody switched it on for the process. Two settings do, and refuse to be mixed.
+    """
+    import torch  # noqa: PLC0415 - takes seconds
+
+    products: Any = torch.backends.cuda.matmul
+    if products.fp32_precision != "tf32":
+        yield
+        return
+    try:
+        older = bool(products.allow_tf32)
+    except RuntimeError:
+        older = False
+    name, off, on = ("allow_tf32", False, True) if older else ("fp32_precision", "ieee", "tf32")
+    setattr(products, name, off)
+    try:
+        yield
+    finally:
+        setattr(products, name, on)
+
+
 def reset_peak_device_memory(device: str) -> None:
     """Let the peak be counted from here."""
     import torch  # noqa: PLC0415 - takes seconds
 
+    open_device(device)
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
 

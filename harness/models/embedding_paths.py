@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Router, Transformer
 from torch import Tensor
 
-from harness.models.device import memory_errors
+from harness.models.device import full_precision, memory_errors
 from harness.models.encoding import Path, Way
 from harness.models.packed_encoder import can_pack, embed_packed
 
@@ -66,7 +66,7 @@ def embed_distinct(
     batches = _embed_by_library if way.path == "library" else _embed_by_length
     embeddings: NDArray[np.float32] | None = None
     done = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), full_precision():
         for rows, batch in batches(model, texts, way, batch_tokens):
             if embeddings is None:
                 embeddings = np.empty((len(texts), batch.shape[1]), dtype=np.float32)
@@ -87,7 +87,7 @@ def _embed_by_length(
     lengths = [len(ids) for ids in tokens.ids]
     for batch in batch_by_length(lengths, batch_tokens):
         with _memory(len(batch), f"{lengths[batch[0]]} tokens", model, batch_tokens):
-            own = [tokens.ids[index].to(model.device) for index in batch]
+            own = [tokens.ids[index] for index in batch]
             if way.path == "packed":
                 yield batch, embed_packed(model, own, dtype=torch.float32)
             else:
@@ -173,6 +173,8 @@ def _embed_padded(model: SentenceTransformer, tokens: Sequence[Tensor], prompt_l
         "input_ids": pad(list(tokens), batch_first=True, padding_value=padding),
         "attention_mask": pad([torch.ones_like(ids) for ids in tokens], batch_first=True),
     }
+    # Padded first: one copy to the device, not one for each text.
+    features = {name: block.to(model.device) for name, block in features.items()}
     if prompt_length is not None:
         features["prompt_length"] = prompt_length
     embeddings: Tensor = model(features)["sentence_embedding"]

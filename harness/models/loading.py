@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.text import clip, printable
 from harness.errors import SourceError
-from harness.models.device import describe_failure, is_out_of_memory, memory_errors
+from harness.models.device import describe_failure, is_out_of_memory, memory_errors, open_device
 from harness.models.model_folder import MODULES, ModelFolder, check_model_folder
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def load_model(folder: Path, *, device: str) -> SentenceTransformer:
         SourceError: naming the file and the cause: what `check_model_folder` refuses, or what a library cannot load.
         HarnessError: the model does not fit into memory.
     """
+    open_device(device)
     with memory_errors(f"{folder}: loading the model", advice="free some, or take a smaller model"):
         model, missing = _load(check_model_folder(folder), device)
     if missing:

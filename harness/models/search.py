@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from harness.errors import DataError
 from harness.experiment.model import Similarity
-from harness.models.device import memory_errors, native_bf16
+from harness.models.device import full_precision, memory_errors, native_bf16, open_device
 from harness.models.shortlist import GROUP, LOW_MASK, NO_KEY, Shortlists, merge, no_keys, pack, scores_of
 from harness.records.run import Run
 
@@ -84,7 +84,8 @@ def retrieve(
     if top_k < 1:
         raise DataError(f"top_k is {top_k}, expected at least 1")
     keep = min(top_k, len(passage_ids))
-    with torch.inference_mode():
+    open_device(device)
+    with torch.inference_mode(), full_precision():
         by_id = torch.tensor(sorted(range(len(passage_ids)), key=passage_ids.__getitem__), device=device)
         # Of equal scores the lower id has the larger key, hence places counted from the last id.
         low_keys = torch.empty_like(by_id)
@@ -198,7 +199,9 @@ def _search(
             block = slice(start, min(start + rows, len(queries)))
             shortlists.add(block, coarse_queries[block] @ padded.T, offset, len(passages))
     query, passage = shortlists.pairs(rows)
-    keys = pack(_score_pairs(query_embeddings, passage_embeddings, query, passage, unit=unit), low_keys[passage])
+    # In float64 on the CPU, wherever the shortlists are made: few GPUs are fast at it, and so the bits are the same.
+    scores = _score_pairs(query_embeddings, passage_embeddings, query.cpu(), passage.cpu(), unit=unit)
+    keys = pack(scores.to(device), low_keys[passage])
     best = no_keys(len(queries), keep, device)
     for start in range(0, len(queries), rows):
         low, high = torch.searchsorted(query, torch.tensor([start, start + rows], device=device)).tolist()
@@ -206,12 +209,12 @@ def _search(
     crowded = shortlists.crowded.nonzero().flatten()
     for start in range(0, len(crowded), rows):
         some = crowded[start : start + rows]
-        exact = _copy64(query_embeddings[some.cpu().numpy()], device, unit=unit)
-        found = no_keys(len(some), keep, device)
+        exact = _copy64(query_embeddings[some.cpu().numpy()], "cpu", unit=unit)
+        found = no_keys(len(some), keep, "cpu")
         for offset in range(0, len(passage_ids), step):
-            passages = _copy64(passage_embeddings[offset : offset + step], device, unit=unit)
-            _take(found, (exact @ passages.T).float(), low_keys[offset : offset + step])
-        best[some] = found
+            passages = _copy64(passage_embeddings[offset : offset + step], "cpu", unit=unit)
+            _take(found, (exact @ passages.T).float(), low_keys[offset : offset + step].cpu())
+        best[some] = found.to(device)
     return best
 
 

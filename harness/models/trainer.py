@@ -29,6 +29,7 @@ from harness.experiment.recipe import Recipe
 from harness.models.device import Precision, memory_errors
 from harness.models.encoder import minds_task
 from harness.models.encoding import TASKS, Encoding, Role, resolve_prompt
+from harness.models.failures import advise_on_memory
 from harness.models.loss import make_loss
 from harness.records.record import RowsUsed
 
@@ -37,8 +38,6 @@ KeepCheckpoint = Callable[[Path, tuple[str, ...]], None]
 
 # As torch says it; where it says it otherwise (of attention, of cuBLAS), its first sentence is taken.
 NO_ALGORITHM = " does not have a deterministic implementation"
-# A smaller batch has fewer negatives, so that it cannot be taken in silence.
-ADVICE = "free some, take a device with more, or lower the batch size, which makes it another recipe"
 SHOWN_TEXTS = 3
 SHOWN_CHARACTERS = 60
 
@@ -98,7 +97,7 @@ def make_arguments(
     chosen = recipe.arguments
     further = check_trackers(trackers)
     passed = chosen.model_dump(exclude={"warmup_ratio", "warmup_steps", "batch_sampler"}, exclude_none=True)
-    return SentenceTransformerTrainingArguments(
+    arguments = SentenceTransformerTrainingArguments(
         **passed,
         output_dir=str(output),
         # A float below 1 is the ratio; this version of the trainer has no separate warmup_ratio.
@@ -120,6 +119,21 @@ def make_arguments(
         prompts=dict(inputs.prompts) or None,
         router_mapping=dict(inputs.tasks) or None,
     )
+    if cuda:
+        _keep_to_one_gpu(arguments, device)
+    return arguments
+
+
+def _keep_to_one_gpu(arguments: SentenceTransformerTrainingArguments, device: str) -> None:
+    """Have the trainer take the device asked for: by itself it takes all GPUs that it sees, and a batch for each.
+
+    The number is set as transformers' own trainer sets it where a model is spread over GPUs; the device is a property
+    that is found once and kept.
+    """
+    arguments._n_gpu = 1  # noqa: SLF001 - see above
+    if torch.device(device).index is not None:
+        vars(arguments)["_setup_devices"] = torch.device(device)
+        torch.cuda.set_device(device)
 
 
 def make_callbacks(
@@ -151,6 +165,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
         before the checkpoint that training goes on from.
         """
         self.batches = batches
+        self._advice = advise_on_memory(recipe)
         self._keep = keep
         self._writing: Path | None = None
         loss = make_loss(model, recipe, precision=precision, guide=guide)
@@ -186,7 +201,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
         # Static embeddings have the tokens of all texts in one row.
         sizes = [f"{shape[0]} texts of up to {shape[-1]} tokens" for shape in shapes if len(shape) > 1]
         size = " and ".join(sizes) or f"{self.args.per_device_train_batch_size} rows"
-        with memory_errors(f"step {self.state.global_step + 1}, {size}", advice=ADVICE, error=TrainingError):
+        with memory_errors(f"step {self.state.global_step + 1}, {size}", advice=self._advice, error=TrainingError):
             gradients: torch.Tensor = super().training_step(model, inputs, *rest, **more)
         return gradients
 

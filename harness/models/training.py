@@ -15,10 +15,10 @@ from harness.errors import TrainingError
 from harness.experiment.recipe import Recipe, Select
 from harness.models.best_weights import BestWeights
 from harness.models.checkpoints import SealedCheckpoint, find_checkpoint, prune_checkpoints, seal_checkpoint
-from harness.models.device import Precision, memory_errors, native_bf16, seed_everything, synchronize
+from harness.models.device import Precision, full_precision, memory_errors, native_bf16, seed_everything, synchronize
 from harness.models.encoder import apply_length
 from harness.models.encoding import OWN_ENCODING, Encoding
-from harness.models.failures import model_errors
+from harness.models.failures import advise_on_memory, model_errors
 from harness.models.loading import load_model
 from harness.models.lora import ADAPTER_FOLDER, add_adapter, merge_adapter, save_adapter
 from harness.records.record import LossPoint, SelectionLog, TrainingLog
@@ -109,7 +109,6 @@ def train_model(
     from transformers import PrinterCallback  # noqa: PLC0415 - heavy
 
     from harness.models.trainer import (  # noqa: PLC0415 - heavy
-        ADVICE,
         RecipeTrainer,
         deterministic_algorithms,
         list_inputs,
@@ -175,7 +174,8 @@ def train_model(
     training = f"training in batches of {recipe.arguments.per_device_train_batch_size} rows"
     with (
         deterministic_algorithms() as nondeterministic,
-        memory_errors(training, advice=ADVICE, error=TrainingError),
+        full_precision(),
+        memory_errors(training, advice=advise_on_memory(recipe), error=TrainingError),
         model_errors(model, "be trained", place=str(base), error=TrainingError),
     ):
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest.folder))

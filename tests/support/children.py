@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerProcess, SpawnProcess
 from multiprocessing.forkserver import set_forkserver_preload
 from typing import Any
 
@@ -30,7 +30,7 @@ def start_child(act: Callable[..., Any], *arguments: Any) -> ForkServerProcess:
     return child
 
 
-def end_child(child: ForkServerProcess) -> int:
+def end_child(child: ForkServerProcess | SpawnProcess) -> int:
     """Wait for a child and return its exit code; a signal's is its negative number."""
     child.join(CHILD_SECONDS)
     if child.exitcode is None:

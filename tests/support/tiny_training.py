@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.experiment.arguments import Arguments
 from harness.experiment.loss import Loss
 from harness.experiment.recipe import Embedding, Precisions, Recipe
 from harness.pipeline.rows import Row, list_columns
 from tests.support.children import die
+
+if TYPE_CHECKING:
+    from harness.models.device import Precision
+    from harness.models.training import Checkpoint
 
 WORDS = ["gene", "protein", "cell", "receptor", "cancer", "disease", "treatment", "drug", "risk", "heart", "kinase"]
 
@@ -52,7 +57,16 @@ def change_recipe(recipe: Recipe, **changes: object) -> Recipe:
     return recipe.replace(**own, arguments=recipe.arguments.replace(**others))
 
 
-def train_tiny(base: Path, target: Path, scratch: Path, recipe: Recipe, kill_at: int | None) -> None:
+def train_tiny(
+    base: Path,
+    target: Path,
+    scratch: Path,
+    recipe: Recipe,
+    kill_at: int | None = None,
+    *,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+) -> Checkpoint:
     """Train on 44 pairs in this process and, where asked, be killed after a step.
 
     The batches of 8 are six an epoch, the last one smaller.
@@ -66,13 +80,13 @@ def train_tiny(base: Path, target: Path, scratch: Path, recipe: Recipe, kill_at:
 
     target.mkdir(parents=True)
     scratch.mkdir(parents=True, exist_ok=True)
-    train_model(
+    return train_model(
         base,
         list_columns(make_rows(44), recipe.inputs),
         recipe,
         seed=3,
-        device="cpu",
-        precision="fp32",
+        device=device,
+        precision=precision,
         target=target,
         scratch=scratch,
         progress=watch,
