@@ -103,7 +103,7 @@ class BlockAttention(torch.autograd.Function):
     """Multi-head self-attention, block by block, with dropout on the probabilities.
 
     Softmax runs in fp32 whatever the type of the products. Kept for the backward pass are queries, keys, values and
-    probabilities in the type of the products, and dropout's masks.
+    probabilities in the type of the products, those that dropout hides with a minus.
 
     Source: Vaswani et al. 2017, section 3.2; the position bias as in MPNet (Song et al. 2020, section 3).
     """
@@ -131,7 +131,7 @@ class BlockAttention(torch.autograd.Function):
         size = width // heads
         context = qkv.new_empty(qkv.shape[0], width)
         context[blocks[-1].stop :] = 0
-        saved: list[Tensor | None] = []
+        saved: list[Tensor] = []
         keep = 1.0
         for block in blocks:
             query, key, value = _split_heads(_pad(qkv, block), block, heads, 3)
@@ -142,18 +142,20 @@ class BlockAttention(torch.autograd.Function):
             scale = size**-0.5
             scores = scores.float() * scale if bias is None else torch.add(bias, scores, alpha=scale)
             probabilities = scores.softmax(-1).to(qkv.dtype)
-            kept, mask = probabilities, None
+            kept = probabilities
             if dropout > 0:
-                mask, keep = draw_mask(probabilities.shape, 1 - dropout, qkv.device)
-                kept = probabilities * mask
+                dropped, keep = draw_dropped(probabilities.shape, 1 - dropout, qkv.device)
+                # No probability is below 0, so that the sign has room for the mask.
+                probabilities = torch.copysign(probabilities, dropped)
+                kept = probabilities.relu()
             mixed = torch.bmm(kept.view(-1, block.length, block.length), value)
             if dropout > 0:
                 mixed *= 1 / keep
             mixed = mixed.view(block.texts, heads, block.length, size).transpose(1, 2).reshape(-1, width)
             context[block.start : block.stop] = _strip(mixed, block)
-            saved += [query, key, value, probabilities, mask]
+            saved += [query, key, value, probabilities]
         ctx.save_for_backward(*saved)
-        ctx.blocks, ctx.heads, ctx.keep = blocks, heads, keep
+        ctx.blocks, ctx.heads, ctx.keep, ctx.drops = blocks, heads, keep, dropout > 0
         ctx.bias_shape = None if position_bias is None else position_bias.shape
         return context
 
@@ -169,19 +171,23 @@ class BlockAttention(torch.autograd.Function):
         if ctx.bias_shape is not None and ctx.needs_input_grad[1]:
             bias_gradient = torch.zeros(ctx.bias_shape, device=gradient.device)
         for index, block in enumerate(ctx.blocks):
-            query, key, value, probabilities, mask = ctx.saved_tensors[5 * index : 5 * index + 5]
+            query, key, value, probabilities = ctx.saved_tensors[4 * index : 4 * index + 4]
             own = gradient[block.start : block.stop]
             if block.scatter is not None:
                 own = own.new_zeros(block.texts * block.length, width).index_copy_(0, block.scatter, own)
             (own,) = _split_heads(own, block, heads, 1)
-            if mask is not None:
+            kept = probabilities
+            if ctx.drops:
                 own = own * (1 / ctx.keep)
-            kept = probabilities if mask is None else probabilities * mask
+                kept = probabilities.relu()
             parts = own.new_empty(3, *own.shape)
             torch.bmm(kept.view(-1, block.length, block.length).transpose(1, 2), own, out=parts[2])
             kept_gradient = torch.bmm(own, value.transpose(1, 2)).view_as(probabilities)
-            if mask is not None:
-                kept_gradient *= mask
+            if ctx.drops:
+                # The operator that autograd itself runs for relu: 0 where the sign says dropped, which is what a bool
+                # mask would give at several times the cost, since torch makes floats of it first.
+                kept_gradient = torch.ops.aten.threshold_backward(kept_gradient, probabilities, 0)
+                probabilities = probabilities.abs()
             # The operator that autograd itself runs for softmax; it has no public name.
             score_gradient = torch.ops.aten._softmax_backward_data(  # noqa: SLF001 - see above
                 kept_gradient, probabilities, -1, probabilities.dtype
@@ -230,10 +236,29 @@ def draw_mask(shape: Sequence[int], keep: float, device: torch.device) -> tuple[
     """
     if device.type != "cpu":
         return torch.rand(tuple(shape), device=device) < keep, keep
+    draws, limit, exact = _draw(shape, keep)
+    return torch.ones(tuple(shape), dtype=torch.bool) if limit is None else draws < limit, exact
+
+
+def draw_dropped(shape: Sequence[int], keep: float, device: torch.device) -> tuple[Tensor, float]:
+    """Draw the mask of `draw_mask`, from the same random numbers, as int16: 0 where that is True, -1 where it is False.
+
+    Arithmetic on integers of the size of a half-precision number is several times as fast as on bools.
+    """
+    if device.type != "cpu":
+        mask, exact = draw_mask(shape, keep, device)
+        return mask.to(torch.int16).sub_(1), exact
+    draws, limit, exact = _draw(shape, keep)
+    if limit is None:
+        return torch.zeros(tuple(shape), dtype=torch.int16), exact
+    return torch.lt(draws, limit, out=torch.empty_like(draws)).sub_(1), exact
+
+
+def _draw(shape: Sequence[int], keep: float) -> tuple[Tensor, int | None, float]:
+    """Return random int16, below what number one stands for True (None: any does), and the probability of that."""
     count = math.prod(shape)
     threshold = round(keep * STEPS)
     words = torch.empty(-(-count // DRAWS_PER_WORD), dtype=torch.int64).random_(-(2**63), None)
-    draws = words.view(torch.int16)[:count]
+    draws = words.view(torch.int16)[:count].view(tuple(shape))
     # The draws are signed, from -STEPS / 2 on; int16 cannot hold the threshold that keeps everything.
-    mask = draws < threshold - STEPS // 2 if threshold < STEPS else torch.ones(count, dtype=torch.bool)
-    return mask.view(tuple(shape)), threshold / STEPS
+    return draws, threshold - STEPS // 2 if threshold < STEPS else None, threshold / STEPS

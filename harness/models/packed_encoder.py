@@ -20,13 +20,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertModel, MPNetModel
 
-from harness.models.packed_attention import Block, BlockAttention, draw_mask, plan_blocks
+from harness.models.packed_attention import Block, BlockAttention, draw_dropped, draw_mask, plan_blocks
 
 # The tokens of a batch are filled up to a multiple, so that batches share the shapes for which kernels are made: a new
 # shape costs a CPU about a millisecond and a megabyte.
 TOKEN_MULTIPLE = 64
 
 MPNET = "mpnet"
+
+# Masks of numbers of two bytes.
+BITS = torch.int16
 
 # Each works on texts laid end to end as on padded ones; of poolings, every mode.
 MODULES_BY_TEXT = (Dense, Dropout, LayerNorm, Normalize, Pooling)
@@ -151,16 +154,29 @@ class _DropoutAdd(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, residual: Tensor, update: Tensor, dropout: float) -> Tensor:
-        mask, keep = draw_mask(update.shape, 1 - dropout, update.device)
+        # Of numbers of two bytes the mask has all bits or none; of wider ones it would take too much memory.
+        draw = _draw_bits if update.dtype.itemsize == BITS.itemsize else draw_mask
+        mask, keep = draw(update.shape, 1 - dropout, update.device)
         ctx.save_for_backward(mask)
         ctx.keep, ctx.type = keep, update.dtype
-        return torch.add(residual, update * mask, alpha=1 / keep)
+        return torch.add(residual, _hide(update, mask), alpha=1 / keep)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         (mask,) = ctx.saved_tensors
-        return gradient, (gradient * (1 / ctx.keep)).to(ctx.type).mul_(mask), None
+        return gradient, _hide((gradient * (1 / ctx.keep)).to(ctx.type), mask), None
+
+
+def _draw_bits(shape: Sequence[int], keep: float, device: torch.device) -> tuple[Tensor, float]:
+    """Draw the mask of `draw_mask` as bits: all of those that are kept, none of others."""
+    dropped, exact = draw_dropped(shape, keep, device)
+    return dropped.bitwise_not_(), exact
+
+
+def _hide(values: Tensor, mask: Tensor) -> Tensor:
+    """Put 0 where the mask says so; by bits it takes a quarter of the time that a bool takes."""
+    return (values.view(BITS) & mask).view(values.dtype) if mask.dtype == BITS else values * mask
 
 
 class _GeluLinear(torch.autograd.Function):

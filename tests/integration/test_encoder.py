@@ -157,3 +157,27 @@ def test_freed_memory_is_kept_until_it_is_returned() -> None:
     kept, left = (int(number) for number in done.stdout.split())
     assert kept > 350_000_000
     assert left < 50_000_000
+
+
+PAGES_SCRIPT = """
+from harness.models.device import keep_freed_memory
+
+keep_freed_memory()
+import torch
+
+address = torch.ones(20_000_000).data_ptr()
+inside = False
+for line in open("/proc/self/smaps"):
+    first, *_ = line.split()
+    if "-" in first:
+        low, high = (int(part, 16) for part in first.split("-"))
+        inside = low <= address < high
+    elif inside and first == "VmFlags:":
+        print("hg" in line.split())
+"""
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").is_dir(), reason="this system has no huge pages")
+def test_large_tensors_ask_for_large_pages() -> None:
+    done = subprocess.run([sys.executable, "-c", PAGES_SCRIPT], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]

@@ -243,6 +243,41 @@ def test_masks_of_certain_outcomes_are_constant() -> None:
     assert not bool(draw_mask((7, 3), 0.0, torch.device("cpu"))[0].any())
 
 
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.9, 1.0])
+def test_a_mask_of_integers_is_that_of_bools(keep: float) -> None:
+    import torch
+
+    from harness.models.packed_attention import draw_dropped, draw_mask
+
+    cpu = torch.device("cpu")
+    torch.manual_seed(3)
+    mask, exact = draw_mask((101, 7), keep, cpu)
+    torch.manual_seed(3)
+    dropped, same = draw_dropped((101, 7), keep, cpu)
+    assert same == exact
+    assert torch.equal(dropped, torch.where(mask, 0, -1).to(torch.int16))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_dropout_on_the_residual_is_the_product_with_its_mask(dtype: str) -> None:
+    import torch
+
+    from harness.models.packed_attention import draw_mask
+    from harness.models.packed_encoder import _DropoutAdd
+
+    torch.manual_seed(4)
+    residual, upstream = torch.randn(2, 300, 7).unbind(0)
+    update = torch.randn(300, 7).to(getattr(torch, dtype)).requires_grad_()
+    torch.manual_seed(5)
+    total = cast("Any", _DropoutAdd).apply(residual, update, 0.1)
+    torch.autograd.backward(total, upstream)
+    torch.manual_seed(5)
+    mask, keep = draw_mask((300, 7), 0.9, torch.device("cpu"))
+    assert torch.equal(total, torch.add(residual, update.detach() * mask, alpha=1 / keep))
+    assert update.grad is not None
+    assert torch.equal(update.grad, (upstream * (1 / keep)).to(update.dtype) * mask)
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_attention_and_its_gradients_are_those_of_autograd(dropout: float) -> None:
     import torch
