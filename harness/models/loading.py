@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +60,7 @@ def _load(checked: ModelFolder, device: str) -> tuple[SentenceTransformer, list[
     import torch  # noqa: PLC0415 - takes seconds
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - takes seconds
 
+    spare_imports()
     try:
         with _weight_report() as found:
             model = SentenceTransformer(
@@ -78,6 +81,16 @@ def _load(checked: ModelFolder, device: str) -> tuple[SentenceTransformer, list[
         file, words = _find_culprit(checked) or (checked.path, describe_failure(cause))
         raise SourceError(f"{file}: the model cannot be loaded: {words}") from cause
     return model, found.missing
+
+
+@cache
+def spare_imports() -> None:
+    """Have the garbage collector leave alone what is there now: the libraries, just imported.
+
+    Every stage begins with a collection, the trainer and the process end with one: up to a second each, for a million
+    objects that stay. Once only, since a model that were there at a later call would never be freed.
+    """
+    gc.freeze()
 
 
 def _find_culprit(checked: ModelFolder) -> tuple[Path, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import json
 import os
 import pickle
@@ -372,6 +373,20 @@ def test_the_modules_names_of_every_version_are_taken(whole: Path, tmp_path: Pat
         ],
     )(folder)
     assert [type(module).__name__ for module in load_model(folder, device="cpu")] == ["Transformer", "Pooling"]
+
+
+def test_the_libraries_are_kept_from_the_garbage_collector_once(whole: Path) -> None:
+    """A collection went through a million objects of theirs; what is frozen later might be a model."""
+    from harness.models.loading import load_model, spare_imports
+
+    gc.unfreeze()
+    spare_imports.cache_clear()
+    load_model(whole, device="cpu")
+    frozen = gc.get_freeze_count()
+    assert frozen > 300_000
+    model = load_model(whole, device="cpu")
+    assert gc.get_freeze_count() <= frozen
+    assert model is not None
 
 
 LIMITED = """
