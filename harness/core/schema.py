@@ -62,6 +62,16 @@ def _refuse_controls(text: str, *, allowed: str, expected: str) -> str:
     return text
 
 
+def check_part(part: str, found: int, whole: str, most: int) -> None:
+    """Hold a count of some against the count of all.
+
+    Raises:
+        ValueError: there are more of them than there are at all.
+    """
+    if found > most:
+        raise ValueError(f"{part} is {found}, expected at most {whole}, {most}")
+
+
 Line = Annotated[str, AfterValidator(check_line)]
 Prose = Annotated[str, AfterValidator(check_prose)]
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Self
 
-from harness.core.schema import Frozen, Natural
+from pydantic import model_validator
+
+from harness.core.schema import Frozen, Natural, check_part
 from harness.experiment.data import PART_NAMES, PartName
 
 
@@ -21,6 +24,11 @@ class DataFacts(Frozen):
     parts: dict[PartName, PartFacts]
     passages: Natural
     duplicate_passages: Natural
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_part("duplicate_passages", self.duplicate_passages, "passages", self.passages)
+        return self
 
 
 def list_differences(found: DataFacts, locked: DataFacts) -> Iterator[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness.core.schema import Frozen
 from harness.errors import ManifestError
@@ -25,6 +25,12 @@ class Trial(Frozen):
     model: PlainName
     variant: Variant
     seed: Seed | None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.seed is None) != (self.variant == BASELINE):
+            raise ValueError(f"seed is {self.seed} of {self.variant!r}: what is trained has one, a baseline none")
+        return self
 
     @property
     def id(self) -> str:

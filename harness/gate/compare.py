@@ -159,13 +159,6 @@ def _shelve(records: Sequence[Record], side: str, problems: list[str]) -> Record
 
 def _list_faults(record: Record) -> Iterator[str]:
     """Say what is wrong with a record that its own types could not see."""
-    if not record.query_ids or len(set(record.query_ids)) != len(record.query_ids):
-        yield "no queries, or one of them twice"
-        return
-    if not record.values:
-        yield "no measure"
-    if (record.trial.variant == BASELINE) != (record.trial.seed is None):
-        yield "a trained trial has a seed and a baseline has none"
     for measure, values in record.per_query.items():
         try:
             parse_measure(measure)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness.core.schema import Frozen, Unit, decode_json, format_json, read_text
 from harness.errors import RecordError
@@ -40,6 +40,13 @@ class Snapshot(Frozen):
     dirty: bool | None
     date: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
     trials: tuple[TrialValues, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        known = [(one.model, one.variant, one.seed) for one in self.trials]
+        if len(set(known)) != len(known):
+            raise ValueError("trials: a trial is listed twice")
+        return self
 
     @property
     def label(self) -> str:

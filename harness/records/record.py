@@ -22,6 +22,7 @@ from harness.core.schema import (
     Seconds,
     Unit,
     canonical_json,
+    check_part,
     decode,
     decode_json,
     format_json,
@@ -78,6 +79,17 @@ class DataSummary(Frozen):
     queries_in_train_normalised: Natural | None = None
     best_reachable: dict[str, Unit] | None = None
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_part("duplicate_passages", self.duplicate_passages, "passages", self.passages)
+        exact, normalised = self.queries_in_train, self.queries_in_train_normalised
+        if (exact is None) != (normalised is None):
+            raise ValueError("queries_in_train and queries_in_train_normalised are told both or not at all")
+        if exact is not None and normalised is not None:
+            check_part("queries_in_train", exact, "queries_in_train_normalised", normalised)
+            check_part("queries_in_train_normalised", normalised, "queries", self.queries)
+        return self
+
 
 class LossPoint(Frozen):
     """The mean training loss over the steps since the last point."""
@@ -94,6 +106,15 @@ class RowsUsed(Frozen):
     used: Natural
     batches: Natural
     batches_of_one: Natural
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_part("used", self.used, "given", self.given)
+        check_part("batches_of_one", self.batches_of_one, "batches", self.batches)
+        least = 2 * self.batches - self.batches_of_one
+        if self.used < least:
+            raise ValueError(f"used is {self.used}, expected at least {least} in {self.batches} batches")
+        return self
 
 
 class AdapterLog(Frozen):
@@ -133,6 +154,17 @@ class TrainingLog(Frozen):
     adapter: AdapterLog | None = None
     selected: SelectionLog | None = None
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        places = [point.step for point in self.loss]
+        if places != sorted(set(places)) or 0 in places:
+            raise ValueError("loss: the steps of its points must grow from 1")
+        if places:
+            check_part("the last point's step of loss", places[-1], "steps", self.steps)
+        if self.selected is not None:
+            check_part("selected.step", self.selected.step, "steps", self.steps)
+        return self
+
 
 class MiningLog(Frozen):
     """Who found the negatives, for how many rows of those given; the others were left out of training."""
@@ -140,6 +172,11 @@ class MiningLog(Frozen):
     model: str
     given_rows: Natural
     mined_rows: Natural
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_part("mined_rows", self.mined_rows, "given_rows", self.given_rows)
+        return self
 
 
 class EncodingLog(Frozen):
@@ -172,8 +209,8 @@ class Result(Frozen):
     # What a reader of the values should know, such as queries without a ranked list.
     notes: tuple[str, ...] = ()
     embeddings_sha256: Digest | None = None
-    values: dict[str, Unit]
-    query_ids: tuple[str, ...]
+    values: Annotated[dict[str, Unit], Field(min_length=1)]
+    query_ids: Annotated[tuple[str, ...], Field(min_length=1)]
     per_query: dict[str, tuple[Unit, ...]]
     run: Artifact
     qrels: Artifact
@@ -186,7 +223,20 @@ class Result(Frozen):
         for measure, values in self.per_query.items():
             if len(values) != len(self.query_ids):
                 raise ValueError(f"per_query[{measure!r}] has {len(values)} values for {len(self.query_ids)} queries")
+        if len(set(self.query_ids)) != len(self.query_ids):
+            raise ValueError("query_ids: a query is listed twice")
+        self._check_counts()
         return self
+
+    def _check_counts(self) -> None:
+        data, passages = self.data, self.truncated_passages
+        if data.queries != len(self.query_ids):
+            raise ValueError(f"data.queries is {data.queries}, and query_ids are {len(self.query_ids)}")
+        check_part("truncated_texts", self.truncated_texts, "queries and passages", data.queries + data.passages)
+        if passages is not None:
+            check_part("truncated_passages", passages, "truncated_texts", self.truncated_texts)
+            check_part("truncated_passages", passages, "passages", data.passages)
+            check_part("truncated queries", self.truncated_texts - passages, "queries", data.queries)
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
@@ -241,6 +291,8 @@ class Record(Frozen):
     def _aligned(self) -> Self:
         if (self.training is None) != (self.trial.variant == BASELINE):
             raise ValueError("a trained trial has a training log and a baseline has none")
+        if self.mining is not None and self.training is None:
+            raise ValueError("a baseline has no mined negatives")
         return self
 
     @property

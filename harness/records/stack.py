@@ -8,7 +8,18 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from harness.core.files import list_folders, refuse_links
-from harness.core.schema import Digest, Frozen, Line, Natural, Positive, Seconds, Unit, decode_json, read_text
+from harness.core.schema import (
+    Digest,
+    Frozen,
+    Line,
+    Natural,
+    Positive,
+    Seconds,
+    Unit,
+    check_part,
+    decode_json,
+    read_text,
+)
 from harness.errors import RecordError
 from harness.experiment.manifest import Seed, Variant
 from harness.experiment.stack import Stack
@@ -33,7 +44,7 @@ class StackResult(Frozen):
 
     embeddings_sha256: Digest
     values: dict[str, Unit]
-    per_query: tuple[Unit, ...]
+    per_query: Annotated[tuple[Unit, ...], Field(min_length=1)]
 
 
 class StackProbe(Frozen):
@@ -86,6 +97,12 @@ class StackInputs(Frozen):
     layer_differences: tuple[Distance, ...]
     embedding_difference: Distance
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_part("traced_texts", self.traced_texts, "texts", self.texts)
+        check_part("differing_tokens", self.differing_tokens, "texts", self.texts)
+        return self
+
 
 class StackRecord(Frozen):
     """One recipe and the same prepared data in two stacks.
@@ -134,6 +151,13 @@ class StackRecord(Frozen):
             seeds = [training.seed for training in trainings]
             if len(set(seeds)) != len(seeds):
                 raise ValueError(f"{name}: a seed is listed twice: {seeds}")
+        replayed = {training.seed for training in self.replayed}
+        if unknown := sorted(replayed - {training.seed for training in self.published.trainings}):
+            raise ValueError(f"replayed: the published stack has no training of seed {unknown[0]}")
+        highest = max((row for training in self.trained for batch in training.rows for row in batch), default=-1)
+        check_part("a row of a batch", highest + 1, "train_rows", self.train_rows)
+        if len({frozenset(result.values) for result in self.results}) > 1:
+            raise ValueError("every result needs the same measures")
         queries = {len(result.per_query) for result in self.results}
         if len(queries) > 1 or any(self.primary not in result.values for result in self.results):
             raise ValueError(f"every result needs {self.primary} of the same queries; found {sorted(queries)} queries")

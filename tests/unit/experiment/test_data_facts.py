@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+from pydantic import ValidationError
+
 from harness.experiment.data_facts import DataFacts, PartFacts, list_differences
 
 FACTS = DataFacts(parts={"train": PartFacts(rows=20, first_id="r0")}, passages=28, duplicate_passages=1)
@@ -24,3 +27,8 @@ def test_rows_ids_parts_and_passages_that_differ_are_named() -> None:
         "there are 27 passages, the lock says 28",
         "there are 0 duplicate passages, the lock says 1",
     ]
+
+
+def test_more_repeats_than_passages_are_refused() -> None:
+    with pytest.raises(ValidationError, match="duplicate_passages is 2, expected at most passages, 1"):
+        DataFacts(parts={}, passages=1, duplicate_passages=2)

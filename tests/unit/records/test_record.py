@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from harness.core.files import write_atomically
 from harness.errors import RecordError
 from harness.records.history import History
-from harness.records.record import Artifact, Record, read_record, read_records, write_record
+from harness.records.record import Artifact, MiningLog, Record, read_record, read_records, write_record
 from tests.support.manifests import parse
 from tests.support.records import make_record
 
@@ -143,11 +143,95 @@ def test_what_is_no_record_is_refused_by_name(path: Path, content: str) -> None:
         ({"training": None}, "a trained trial has a training log and a baseline has none"),
         ({"training_cost_usd": "free"}, "training_cost_usd"),
         ({"unknown": 1}, "unknown"),
+        (
+            {"mining": {"model": "m", "given_rows": 5, "mined_rows": 6}},
+            "mined_rows is 6, expected at most given",
+        ),
     ],
 )
 def test_a_record_whose_parts_do_not_fit_together_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         make(**changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"data.queries": 4}, "data.queries is 4, and query_ids are 3"),
+        ({"query_ids": ["q0", "q1", "q0"]}, "a query is listed twice"),
+        ({"query_ids": [], "per_query": {}, "values": {}}, "at least 1 item"),
+        ({"data.duplicate_passages": 11}, "duplicate_passages is 11, expected at most passages, 10"),
+        ({"data.queries_in_train": 1}, "are told both or not at all"),
+        (
+            {"data.queries_in_train": 2, "data.queries_in_train_normalised": 1},
+            "queries_in_train is 2, expected",
+        ),
+        (
+            {"data.queries_in_train": 4, "data.queries_in_train_normalised": 4},
+            "is 4, expected at most queries, 3",
+        ),
+        ({"truncated_texts": 14}, "truncated_texts is 14, expected at most queries and passages, 13"),
+        (
+            {"truncated_texts": 1, "truncated_passages": 2},
+            "truncated_passages is 2, expected at most",
+        ),
+        ({"truncated_texts": 13, "truncated_passages": 11}, "truncated_passages is 11, expected at most passages, 10"),
+        ({"truncated_texts": 4, "truncated_passages": 0}, "truncated queries is 4, expected at most queries, 3"),
+    ],
+)
+def test_a_result_whose_counts_contradict_one_another_is_refused(path: Path, change: dict[str, Any], said: str) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    (result,) = data["evaluations"].values()
+    for key, value in change.items():
+        outer, _, inner = key.rpartition(".")
+        (result[outer] if outer else result)[inner] = value
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(RecordError, match=said):
+        read_record(path)
+
+
+POINT = {"step": 1, "loss": 0.5, "learning_rate": 1e-5}
+ROWS = {"given": 10, "used": 9, "batches": 5, "batches_of_one": 1}
+CHOICE = {"on": "tiny/dev", "measure": "mrr@10", "value": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rows": ROWS | {"used": 11}}, "used is 11, expected at most given, 10"),
+        ({"rows": ROWS | {"used": 5, "batches_of_one": 6}}, "batches_of_one is 6, expected at most batches, 5"),
+        ({"rows": ROWS | {"used": 8}}, "used is 8, expected at least 9 in 5 batches"),
+        ({"loss": [POINT | {"step": 11}]}, "the last point's step of loss is 11, expected at most steps, 10"),
+        ({"loss": [POINT, POINT]}, "the steps of its points must grow"),
+        ({"loss": [POINT | {"step": 2}, POINT]}, "the steps of its points must grow"),
+        ({"loss": [POINT | {"step": 0}]}, "the steps of its points must grow from 1"),
+        ({"selected": CHOICE | {"step": 11}}, "selected.step is 11, expected at most steps, 10"),
+    ],
+)
+def test_a_training_whose_counts_do_not_fit_is_refused(path: Path, change: dict[str, Any], said: str) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    data["training"] |= {"rows": ROWS, "loss": [POINT], "selected": CHOICE | {"step": 10}}
+    path.write_text(json.dumps(data), encoding="utf-8")
+    assert read_record(path).training is not None
+    data["training"] |= change
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(RecordError, match=said):
+        read_record(path)
+
+
+def test_a_baseline_has_no_mined_negatives_and_no_seed() -> None:
+    mining = MiningLog(model="m", given_rows=5, mined_rows=5)
+    with pytest.raises(ValidationError, match="a baseline has no mined negatives"):
+        make_record(VALUES, experiment=parse(), model="small", variant="baseline", mining=mining)
+    with pytest.raises(ValidationError, match="seed is None of 'finetuned': what is trained has one"):
+        make_record(VALUES, experiment=parse(), model="small")
+
+
+def test_a_history_with_a_trial_listed_twice_is_refused() -> None:
+    one = {"model": "small", "variant": "baseline", "seed": None, "values": {"mrr@10": 0.5}}
+    snapshot = {"commit": None, "dirty": None, "date": "2026-01-01", "trials": [one, one]}
+    with pytest.raises(ValidationError, match="a trial is listed twice"):
+        History.model_validate_json(json.dumps({"snapshots": [snapshot]}))
 
 
 @pytest.mark.parametrize("path", ["../up", "/etc/passwd", "a/../../b", "a//b", ".hidden", "a\\b", "a/", ""])

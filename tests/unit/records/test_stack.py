@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +46,27 @@ def test_results_of_other_queries_are_refused() -> None:
     record = make_stack_record()
     with pytest.raises(ValueError, match=r"mrr@10 of the same queries; found \[3, 4\] queries"):
         record.replace(replayed=(make_training(0, per_query=(1.0, 0.5, 0.0)),))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda data: data["inputs"].update(traced_texts=10**6), "traced_texts is 1000000, expected at most texts"),
+        (
+            lambda data: data["inputs"].update(differing_tokens=10**6),
+            "differing_tokens is 1000000, expected",
+        ),
+        (lambda data: data.update(train_rows=1), "a row of a batch is .*, expected at most train_rows, 1"),
+        (lambda data: data["replayed"][0].update(seed=77), "the published stack has no training of seed 77"),
+        (lambda data: data["today"]["untrained"]["values"].update({"map@3": 0.5}), "the same measures"),
+        (lambda data: data["today"]["untrained"].update(per_query=[]), "at least 1 item"),
+    ],
+)
+def test_counts_that_contradict_one_another_are_refused(change: Callable[[dict[str, Any]], None], said: str) -> None:
+    content = make_stack_record().model_dump(mode="json")
+    change(content)
+    with pytest.raises(ValueError, match=said):
+        StackRecord.model_validate_json(json.dumps(content))
 
 
 @pytest.mark.parametrize("lacking", ["probe", "steps"])
