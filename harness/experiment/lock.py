@@ -11,7 +11,7 @@ from pydantic import model_validator
 from harness.core.schema import Bytes, Digest, Frozen, Line, decode_json, digest_json, format_json, read_text
 from harness.core.text import quote
 from harness.errors import LockError
-from harness.experiment.data import UNPINNED, HubSource, Source
+from harness.experiment.data import UNPINNED, HubSource, PartName, Source
 from harness.experiment.data_facts import DataFacts
 from harness.experiment.manifest import Experiment
 from harness.experiment.model import Model
@@ -105,6 +105,17 @@ def list_unpinned(experiment: Experiment) -> tuple[SourceName, ...]:
 def name_source(model: Model) -> SourceName:
     """Return the name that a lock gives a model's source: its ranked lists are other files than a model's."""
     return SourceName.of("run" if model.kind == "run" else "model", model.name)
+
+
+def list_rows(experiment: Experiment, lock: Lock | None) -> dict[str, dict[PartName, int]]:
+    """Return data set -> part -> its rows, as far as the manifest or else the lock says how many there are."""
+    found: dict[str, dict[PartName, int]] = {}
+    for name, data in experiment.data.items():
+        locked = None if lock is None or lock.data is None else lock.data.get(name)
+        known = {part: facts.rows for part, facts in locked.parts.items()} if locked is not None else {}
+        said = {part: rows for part in data.part_names if (rows := data.expected_rows(part)) is not None}
+        found[name] = known | said
+    return found
 
 
 def digest_sources(experiment: Experiment) -> str:

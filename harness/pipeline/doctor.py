@@ -19,8 +19,9 @@ from harness.core.schema import read_text
 from harness.errors import HarnessError, SourceError
 from harness.experiment.arguments import Arguments
 from harness.experiment.data import PART_NAMES, FolderSource, HubSource, WheelSource
-from harness.experiment.lock import Lock, LockedSource, SourceName, list_sources, read_lock
+from harness.experiment.lock import Lock, LockedSource, SourceName, list_rows, list_sources, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
+from harness.experiment.recipe import Recipe
 from harness.pipeline.selection import DATA_DIR_VARIABLE
 from harness.pipeline.store import Store
 from harness.pipeline.store_cleanup import list_items
@@ -290,7 +291,8 @@ def estimate_needs(experiment: Experiment, lock: Lock, store: Path) -> Needs:
     """Estimate what a run from the beginning takes; sources that lie in the store already are not counted.
 
     The disk's peak is while wheels are unpacked, the zip beside its files, or at the end of the last training: all that
-    stays (sources, prepared data, and per seed a model and embeddings) and the checkpoints, weights and optimizer each.
+    stays (sources, prepared data, and per seed a model and embeddings), the checkpoints, weights and optimizer each,
+    and the weights that `select` keeps beside them.
 
     Args:
         experiment: the manifest, whole or narrowed.
@@ -312,9 +314,8 @@ def estimate_needs(experiment: Experiment, lock: Lock, store: Path) -> Needs:
             unpacking = max(unpacking, held + 2 * size)
         held += size
     # Rows that only the data tell are not counted: they need little beside the weights.
-    rows = {
-        name: {part: data.expected_rows(part) or 0 for part in PART_NAMES} for name, data in experiment.data.items()
-    }
+    known = list_rows(experiment, lock)
+    rows = {name: {part: parts.get(part, 0) for part in PART_NAMES} for name, parts in known.items()}
     retrieved = 0
     for test_set in experiment.evaluation.test_sets:
         counts = rows[test_set.data]
@@ -329,8 +330,9 @@ def estimate_needs(experiment: Experiment, lock: Lock, store: Path) -> Needs:
         for recipe_name in model.recipes:
             recipe = experiment.recipes[recipe_name]
             weights = _add_up(lock.sources[SourceName.of("model", model.name)], WEIGHTS) or 0
-            count = _count_checkpoints(recipe.arguments, rows[recipe.data]["train"])
-            checkpoints = count * weights * (1 + OPTIMIZER_NUMBERS)
+            steps = recipe.arguments.count_steps(rows[recipe.data]["train"])
+            checkpoints = _count_checkpoints(recipe.arguments, steps) * weights * (1 + OPTIMIZER_NUMBERS)
+            checkpoints += _count_selected(recipe, steps) * weights
             kept += len(experiment.seeds) * ((sizes[SourceName.of("model", model.name)] or 0) + retrieved)
             # Those of the last seed, when the models of all others are there.
             peak = max(peak, kept + checkpoints)
@@ -338,9 +340,21 @@ def estimate_needs(experiment: Experiment, lock: Lock, store: Path) -> Needs:
     return Needs(peak, kept, memory, unknown)
 
 
-def _count_checkpoints(arguments: Arguments, train_rows: int) -> int:
+def _count_checkpoints(arguments: Arguments, steps: int) -> int:
     """Return how many lie there at most: those kept and the one being written; the last step always writes one."""
-    return min(arguments.save_total_limit + 1, max(-(-arguments.count_steps(train_rows) // arguments.save_steps), 1))
+    return min(arguments.save_total_limit + 1, max(-(-steps // arguments.save_steps), 1))
+
+
+def _count_selected(recipe: Recipe, steps: int) -> int:
+    """Return how many steps' weights lie there at most for `select`: every step may score higher than all before.
+
+    Kept are those since the oldest checkpoint, from which training could go on, and the best one before it.
+    """
+    arguments = recipe.arguments
+    if recipe.select is None or arguments.eval_steps is None:
+        return 0
+    since = -(-arguments.save_total_limit * arguments.save_steps // arguments.eval_steps)
+    return min(since + 1, max(-(-steps // arguments.eval_steps), 1))
 
 
 def _add_up(locked: LockedSource, suffix: str = "") -> int | None:

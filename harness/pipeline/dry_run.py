@@ -10,7 +10,7 @@ from harness.core.text import format_bytes, format_seconds
 from harness.errors import LockError
 from harness.experiment.claims import BASELINE
 from harness.experiment.data import HubSource
-from harness.experiment.lock import Lock, list_sources, list_unpinned, read_lock
+from harness.experiment.lock import Lock, list_rows, list_sources, list_unpinned, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
 from harness.experiment.trial import list_trials
 from harness.pipeline.doctor import estimate_needs
@@ -41,10 +41,7 @@ def describe_run(experiment: Experiment, manifest: Path, *, store: Path, results
     trials = list(list_trials(experiment))
     yield f"trials: {len(trials)}"
     yield from (f"  {trial.id}" for trial in trials)
-    for own, recipe in experiment.recipes.items():
-        rows = experiment.data[recipe.data].expected_rows("train")
-        if rows is not None:
-            yield f"steps: {own}: {recipe.arguments.count_steps(rows)} a training, of {rows} rows expected"
+    yield from _list_steps(experiment, lock)
     folder = results / "records" / experiment.name
     records = read_records(folder) if folder.is_dir() else ()
     yield from _list_estimates(experiment, lock, records, store)
@@ -59,6 +56,20 @@ def _find_lock(manifest: Path) -> tuple[Lock | None, str]:
         return read_lock(manifest.with_suffix(".lock"), whole), f"{manifest.with_suffix('.lock')} belongs to it"
     except LockError as cause:
         return None, str(cause)
+
+
+def _list_steps(experiment: Experiment, lock: Lock | None) -> Iterator[str]:
+    known = list_rows(experiment, lock)
+    for own, recipe in experiment.recipes.items():
+        rows = known[recipe.data].get("train")
+        if rows is not None:
+            expected = experiment.data[recipe.data].expected_rows("train") is not None
+            basis = f"of {rows} rows {'expected' if expected else 'locked'}"
+            yield f"steps: {own}: {recipe.arguments.count_steps(rows)} a training, {basis}"
+        elif recipe.arguments.max_steps is not None:
+            yield f"steps: {own}: {recipe.arguments.max_steps} a training, as max_steps says"
+        else:
+            yield f"steps: {own}: {UNKNOWN} before the data are read: neither expect nor the lock says how many rows"
 
 
 def _describe_source(lock: Lock | None, name: str) -> str:

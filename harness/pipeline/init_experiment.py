@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.files import write_atomically
-from harness.core.text import clip
 from harness.errors import ManifestError, SourceError, StoreError
 from harness.experiment.data import COMMIT, FolderSource, HubSource, PartName
 from harness.experiment.data_facts import DataFacts
@@ -18,8 +17,8 @@ from harness.experiment.manifest import parse_experiment
 from harness.models.model_folder import check_model_folder
 from harness.pipeline.load_data import read_facts
 from harness.pipeline.own_data import (
-    SHOWN_CHARACTERS,
     choose_columns,
+    describe_further,
     describe_tables,
     find_splits,
     is_beir,
@@ -139,12 +138,11 @@ def _look_at_data(
     there = list_columns(folder / tables[0])
     columns = choose_columns(there, asked, place=str(folder / tables[0]))
     roles = ", ".join(f"{role} = {name}" for role, name in columns.items())
-    unused = [name for name in there if name not in columns.values()]
     shares = ", ".join(f"{part} {share:.0%}" for part, share in SHARES.items())
     drawn = f"no split of its own: {shares}, drawn by hash of the passage (salt {SALT!r})"
     named = "" if splits is None else f"splits by the source's own names: {', '.join(splits.values())}"
-    not_used = f"; not used: {clip(', '.join(unused), SHOWN_CHARACTERS)}" if unused else ""
-    decisions = [f"tables: {', '.join(describe_tables(tables))}", f"columns: {roles}{not_used}", named or drawn]
+    rest = describe_further([name for name in there if name not in columns.values()])
+    decisions = [f"tables: {', '.join(describe_tables(tables))}", f"columns: {roles}{rest}", named or drawn]
     return OwnData(source, "table", splits, columns, brought.config), (), decisions
 
 

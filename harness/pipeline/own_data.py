@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ USUAL = {
     "query": ("query", "question", "anchor", "title", "sentence1"),
     "passage": ("passage", "answer", "positive", "context", "document", "text", "sentence2"),
 }
+# What a recipe may train on beside the two texts, by the names that tables on the hub give it.
+TRAINABLE = re.compile(r"negatives?(_\d+)?|score|label")
 # Of names that a table or folder may have any number of.
 SHOWN_CHARACTERS = 300
 SPLITS: dict[PartName, str] = {"train": "train", "dev": "validation", "test": "test"}
@@ -75,6 +78,17 @@ def choose_columns(there: Sequence[str], given: Mapping[str, str | None], *, pla
         if found is not None:
             chosen[role] = found
     return chosen
+
+
+def describe_further(names: Sequence[str]) -> str:
+    """Say of columns that no recipe of ours takes which ones another recipe could, by their usual names."""
+    trainable = [name for name in names if TRAINABLE.fullmatch(name)]
+    others = [name for name in names if name not in trainable]
+    said = ""
+    if trainable:
+        listed = clip(", ".join(trainable), SHOWN_CHARACTERS)
+        said += f"; not trained on as written, but a recipe can be (`columns` and `inputs`): {listed}"
+    return said + (f"; not used: {clip(', '.join(others), SHOWN_CHARACTERS)}" if others else "")
 
 
 def describe_tables(tables: Sequence[str]) -> Iterator[str]:

@@ -27,6 +27,8 @@ def list_conclusions(judged: ExperimentVerdict) -> tuple[str, ...]:
 
 def _list_sentences(judged: ExperimentVerdict) -> Iterator[str]:
     primary = judged.experiment.evaluation.primary
+    claimed = {cell.claim.model for cell in judged.cells if cell.claim.mean is not None}
+    unsaid = True
     for model in judged.experiment.models:
         cells = [cell for cell in judged.cells if cell.claim.model == model.name and cell.claim.mean is not None]
         if judged.not_comparable:
@@ -34,12 +36,15 @@ def _list_sentences(judged: ExperimentVerdict) -> Iterator[str]:
             yield from (word_other_queries(cell, judged.not_comparable) for cell in trained or cells)
         else:
             yield from (conclude(cell) for cell in sorted(cells, key=lambda cell: cell.claim.variant == BASELINE))
-        if not cells:
-            yield from (
-                f"Nothing was published to compare with. {describe_change(change, judged.experiment)}"
-                for change in judged.changes
-                if (change.pair.model, change.measure) == (model.name, primary)
-            )
+        if cells:
+            continue
+        # Once on a page; but where something was published of another model, of each that it is not about.
+        unsaid = unsaid or bool(claimed)
+        for change in judged.changes:
+            if (change.pair.model, change.measure) == (model.name, primary):
+                said = "Nothing was published to compare with. " if unsaid else ""
+                yield f"{said}{describe_change(change, judged.experiment)}"
+                unsaid = False
     for verdict in judged.comparisons:
         if verdict.deciding.contrast is not None:
             yield f"{word_difference(verdict.deciding)}."

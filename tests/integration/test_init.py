@@ -138,7 +138,7 @@ def test_questions_of_test_that_are_also_in_train_are_told(folder: Path) -> None
     assert not [problem for problem in problems if "data." in problem]
 
 
-def test_a_parquet_of_triplets_becomes_a_run(folder: Path) -> None:
+def test_a_parquet_of_triplets_becomes_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -148,6 +148,11 @@ def test_a_parquet_of_triplets_becomes_a_run(folder: Path) -> None:
     ]
     parquet.write_table(pa.Table.from_pylist(rows), folder / "triplets.parquet")
     assert main(["init", "triplets.parquet", "--model", "tiny-model"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "passage = positive; not trained on as written, but a recipe can be (`columns` and `inputs`): negative" in said
+    )
+    assert "not used" not in said
     assert len(run(folder, "triplets.toml")) == 5
     # A salt drawn anew is another split, which the lock then is not of.
     manifest = folder / "triplets.toml"

@@ -9,6 +9,7 @@ import pytest
 from harness.experiment.data import WheelSource
 from harness.experiment.lock import Lock, read_lock
 from harness.experiment.manifest import Experiment, read_experiment
+from harness.experiment.recipe import Select
 from harness.pipeline.doctor import estimate_needs
 from harness.sources.fetch import name_unpacked
 from tests.support.records import MANIFESTS
@@ -48,6 +49,33 @@ def test_one_more_checkpoint_than_is_kept_lies_there_if_as_many_are_written(
     recipe = change_recipe(experiment.recipes["finetuned"], save_steps=steps, save_total_limit=kept)
     needs = estimate_needs(experiment.replace(recipes={"finetuned": recipe}), lock, tmp_path)
     assert needs.disk_bytes - needs.kept_bytes == written * 3 * WEIGHTS_BYTES
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "copies"),
+    [(5, 2), (1, 9), (10, 1), (100, 1)],  # of 10 steps; kept since the oldest of two checkpoints, one every 4 steps
+)
+def test_select_keeps_weights_beside_the_checkpoints(tmp_path: Path, evaluated: int, copies: int) -> None:
+    experiment, lock = read("hpo-small")
+    plain = change_recipe(experiment.recipes["finetuned"], save_steps=4, save_total_limit=2, eval_steps=evaluated)
+    selecting = plain.replace(select=Select(on="hpo-small/dev", measure="mrr@10"))
+    without, with_them = (
+        estimate_needs(experiment.model_copy(update={"recipes": {"finetuned": one}}), lock, tmp_path)
+        for one in (plain, selecting)
+    )
+    assert with_them.disk_bytes - without.disk_bytes == copies * WEIGHTS_BYTES
+    assert with_them.kept_bytes == without.kept_bytes
+
+
+def test_rows_that_only_the_lock_says_are_counted(tmp_path: Path) -> None:
+    experiment, lock = read("hpo-small")
+    uncounted = lock.model_copy(update={"data": None})
+    (data,) = experiment.data.values()
+    assert data.selection is not None
+    unsaid = data.selection.model_copy(update={"train_rows": None, "test_rows": None})
+    open_ended = experiment.model_copy(update={"data": {"hpo-small": data.model_copy(update={"selection": unsaid})}})
+    known, unknown = (estimate_needs(open_ended, one, tmp_path) for one in (lock, uncounted))
+    assert known.disk_bytes > unknown.disk_bytes
 
 
 def test_sources_that_are_unpacked_already_are_not_needed_again(tmp_path: Path) -> None:

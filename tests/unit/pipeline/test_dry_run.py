@@ -13,6 +13,7 @@ from harness.pipeline.dry_run import describe_run
 from harness.records.record import write_record
 from tests.support.records import MANIFESTS, MODEL, make_cost, make_record
 
+ROOT = Path(__file__).parents[3]
 BIOASQ = MANIFESTS / "bioasq.toml"
 VALUES = {"mrr@10": (1.0, 0.5)}
 
@@ -32,6 +33,28 @@ def test_what_was_published_is_the_basis_where_there_are_no_records(tmp_path: Pa
     )
     assert "cost: 0.09 USD: 5 x 1 min 0 s, as published on one NVIDIA A10G, at 1.1 USD an hour of NVIDIA A10G" in lines
     assert not list(tmp_path.iterdir())
+
+
+def test_steps_follow_from_the_locks_rows_where_the_manifest_expects_none(tmp_path: Path) -> None:
+    """Of a manifest that was written by `harness init`, and the lock beside it."""
+    manifest = ROOT / "examples" / "other-repository" / "faq.toml"
+    assert "expect" not in manifest.read_text(encoding="utf-8")
+    assert "steps: plain: 2 a training, of 60 rows locked" in describe(manifest, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("", "", "not known before the data are read: neither expect nor the lock says how many rows"),
+        ("num_train_epochs = 1", "max_steps = 7", "7 a training, as max_steps says"),
+    ],
+)
+def test_steps_of_rows_that_nobody_has_counted_are_said_to_be_unknown(
+    tmp_path: Path, old: str, new: str, expected: str
+) -> None:
+    text = (ROOT / "examples" / "other-repository" / "faq.toml").read_text(encoding="utf-8")
+    (tmp_path / "faq.toml").write_text(text.replace(old, new), encoding="utf-8")
+    assert f"steps: plain: {expected}" in describe(tmp_path / "faq.toml", tmp_path / "results")
 
 
 def test_records_at_hand_tell_time_and_memory(tmp_path: Path) -> None:
