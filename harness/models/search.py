@@ -3,15 +3,16 @@
 A score and the place of its id in the order of ids are packed into one integer key, larger is better, so the
 tie rule (harness/records/run.py) is the order of the keys, within a chunk, across chunks and at the cut alike.
 
-Few passages are scored in one matrix product. Many come in chunks that are scored coarsely (in bfloat16 where
+Few passages are scored in one matrix product. Many come in stretches that are scored coarsely (in bfloat16 where
 that is fast) to shortlist the passages that can be among the best, given a proven bound on the coarse score's
 error; only those are scored in full. A bound too wide costs time, never a passage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from harness.errors import DataError
 from harness.experiment.model import Similarity
 from harness.models.device import full_precision, memory_errors, native_bf16, open_device
-from harness.models.shortlist import GROUP, LOW_MASK, NO_KEY, Shortlists, merge, no_keys, pack, scores_of
+from harness.models.shortlist import GROUP, LOW_MASK, NO_KEY, Shortlists, merge, no_keys, pack, reached_by, scores_of
 from harness.records.run import Run
 
 if TYPE_CHECKING:
@@ -30,9 +31,10 @@ Embeddings: TypeAlias = NDArray[np.float32]
 """One row of numbers per text."""
 
 _DENSE_PASSAGES = 50_000  # InformationRetrievalEvaluator's chunk: up to here one product gives its very bits
-_CHUNK_PASSAGES = 2048  # a chunk's coarse vectors and a block of its scores stay in the processor's cache
-_BLOCK_SCORES = 1024 * _CHUNK_PASSAGES  # nearly square: multiplied a fifth faster than a long one of the same size
-_PAIRS = 512  # pairs scored in full at once, likewise for the cache
+_CHUNK_PASSAGES = 2048  # a chunk's vectors and a block of its scores stay in the processor's cache
+_BLOCK_SCORES = 1024 * _CHUNK_PASSAGES
+_STRETCH_PASSAGES = 131_072  # scored coarsely together: one stretch gives floors that no other raises by much
+_BLOCK_QUERIES = 512
 _LENGTH_EPSILON = 1e-12  # that of torch.nn.functional.normalize, hence of cos_sim
 
 
@@ -177,45 +179,66 @@ def _search(
     import torch  # noqa: PLC0415
 
     device = str(queries.device)
-    step = min(_CHUNK_PASSAGES, max(1, memory_bytes // (40 * queries.shape[1])))
     if not unit:
         queries = queries / torch.linalg.vector_norm(queries, dim=1, keepdim=True).clamp_min(_LENGTH_EPSILON)
     coarse_queries = queries.to(_coarse_dtype(device))
     query_error = float((coarse_queries.float() - queries).norm(dim=1).max())
     shortlists = Shortlists(len(queries), keep, coarse_queries)
-    rows = max(1, _BLOCK_SCORES // step)
-    for chunk, offset in enumerate(range(0, len(passage_ids), step)):
-        if chunk & (chunk - 1) == 0:  # twice as many seen as at the last time: the floors have risen
+    step = max(GROUP, min(_STRETCH_PASSAGES, memory_bytes // (16 * queries.shape[1])) // GROUP * GROUP)
+    rows = max(1, min(_BLOCK_QUERIES, memory_bytes // (4 * step * coarse_queries.itemsize)))
+    for number, offset in enumerate(range(0, len(passage_ids), step)):
+        if number and number & (number - 1) == 0:  # twice as many seen as at the last time: the floors have risen
             shortlists.tidy(rows)
-        passages = _copy(
-            passage_embeddings[offset : offset + step], passage_ids, offset, "passage", device=device, unit=unit
-        )
-        coarse = passages.to(coarse_queries.dtype)
-        longest = 1.0 if unit else float(torch.linalg.vector_norm(passages, dim=1).max())
-        passage_error = float((coarse.float() - passages).norm(dim=1).max())
+        stretch = slice(offset, min(offset + step, len(passage_ids)))
+        size = stretch.stop - stretch.start
+        coarse = coarse_queries.new_zeros(size + -size % GROUP, queries.shape[1])
+        passage_error, longest = 0.0, 1.0 if unit else 0.0
+        for start, passages in _read_chunks(passage_embeddings, passage_ids, stretch, device=device, unit=unit):
+            part = coarse[start - offset : start - offset + len(passages)].copy_(passages)
+            passage_error = max(passage_error, float((part.float() - passages).norm(dim=1).max()))
+            if not unit:
+                longest = max(longest, float(torch.linalg.vector_norm(passages, dim=1).max()))
         shortlists.widen(_margin(query_error, passage_error, queries.shape[1], device, longest=longest))
-        padded = torch.nn.functional.pad(coarse, (0, 0, 0, -len(coarse) % GROUP))
         for start in range(0, len(queries), rows):
             block = slice(start, min(start + rows, len(queries)))
-            shortlists.add(block, coarse_queries[block] @ padded.T, offset, len(passages))
-    query, passage = shortlists.pairs(rows)
-    # In float64 on the CPU, wherever the shortlists are made: few GPUs are fast at it, and so the bits are the same.
-    scores = _score_pairs(query_embeddings, passage_embeddings, query.cpu(), passage.cpu(), unit=unit)
-    keys = pack(scores.to(device), low_keys[passage])
+            shortlists.add(block, coarse_queries[block] @ coarse.T, offset, size)
+    query, passage = shortlists.pairs(_BLOCK_QUERIES)
+    exact = _score_pairs(query_embeddings, passage_embeddings, query, passage, unit=unit, memory_bytes=memory_bytes)
+    keys = pack(exact, low_keys[passage])
     best = no_keys(len(queries), keep, device)
-    for start in range(0, len(queries), rows):
-        low, high = torch.searchsorted(query, torch.tensor([start, start + rows], device=device)).tolist()
-        merge(best[start : start + rows], query[low:high] - start, keys[low:high])
+    for start in range(0, len(queries), _BLOCK_QUERIES):
+        edges = torch.tensor([start, start + _BLOCK_QUERIES], device=device)
+        low, high = torch.searchsorted(query, edges).tolist()
+        merge(best[start : start + _BLOCK_QUERIES], query[low:high] - start, keys[low:high])
     crowded = shortlists.crowded.nonzero().flatten()
-    for start in range(0, len(crowded), rows):
-        some = crowded[start : start + rows]
-        exact = _copy64(query_embeddings[some.cpu().numpy()], "cpu", unit=unit)
-        found = no_keys(len(some), keep, "cpu")
-        for offset in range(0, len(passage_ids), step):
-            passages = _copy64(passage_embeddings[offset : offset + step], "cpu", unit=unit)
-            _take(found, (exact @ passages.T).float(), low_keys[offset : offset + step].cpu())
-        best[some] = found.to(device)
+    for start in range(0, len(crowded), _BLOCK_QUERIES):
+        some = crowded[start : start + _BLOCK_QUERIES]
+        best[some] = _rank_all(
+            query_embeddings[some.cpu().numpy()], passage_embeddings, low_keys=low_keys, keep=keep, unit=unit
+        )
     return best
+
+
+def _read_chunks(
+    embeddings: Embeddings, ids: Sequence[str], rows: slice, *, device: str, unit: bool
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield passages of some rows, checked, a chunk at a time, each with its first row."""
+    for start in range(rows.start, rows.stop, _CHUNK_PASSAGES):
+        chunk = slice(start, min(start + _CHUNK_PASSAGES, rows.stop))
+        yield start, _copy(embeddings[chunk], ids, start, "passage", device=device, unit=unit)
+
+
+def _rank_all(
+    query_embeddings: Embeddings, passage_embeddings: Embeddings, *, low_keys: Tensor, keep: int, unit: bool
+) -> Tensor:
+    """Score every passage in full, without a shortlist; return keys of shape (queries, keep), best first."""
+    device = str(low_keys.device)
+    queries = _copy64(query_embeddings, device, unit=unit)
+    found = no_keys(len(queries), keep, device)
+    for offset in range(0, len(passage_embeddings), _CHUNK_PASSAGES):
+        passages = _copy64(passage_embeddings[offset : offset + _CHUNK_PASSAGES], device, unit=unit)
+        _take(found, (queries @ passages.T).float(), low_keys[offset : offset + _CHUNK_PASSAGES])
+    return found
 
 
 def _measure_all(
@@ -267,21 +290,47 @@ def _margin(query_error: float, passage_error: float, dimensions: int, device: s
 
 
 def _score_pairs(
-    query_embeddings: Embeddings, passage_embeddings: Embeddings, query: Tensor, passage: Tensor, *, unit: bool
+    query_embeddings: Embeddings,
+    passage_embeddings: Embeddings,
+    query: Tensor,
+    passage: Tensor,
+    *,
+    unit: bool,
+    memory_bytes: int,
 ) -> Tensor:
-    """Score pairs in full: float64 cosines or dot products rounded to float32, of shape (pairs,)."""
+    """Score pairs in full, queries ascending: float64 cosines or dot products rounded to float32, of shape (pairs,).
+
+    On the CPU whatever the device, each pair by itself, so that its score does not depend on what else is scored.
+    """
     import torch  # noqa: PLC0415
 
-    device = str(query.device)
-    queries = _copy64(query_embeddings, device, unit=unit)
-    scores = torch.empty(len(query), dtype=torch.float32, device=device)
-    order = passage.argsort()  # to walk a memory map once, front to back
-    for start in range(0, len(order), _PAIRS):
-        pairs = order[start : start + _PAIRS]
-        rows, place = np.unique(passage[pairs].cpu().numpy(), return_inverse=True)
-        passages = _copy64(passage_embeddings[rows], device, unit=unit)
-        scores[pairs] = queries[query[pairs]].mul_(passages[torch.from_numpy(place).to(device)]).sum(1).float()
-    return scores
+    queries = _copy64(query_embeddings, "cpu", unit=unit)
+    query, passage, device = query.cpu(), passage.cpu(), query.device
+    scores = torch.empty(len(query), dtype=torch.float32)
+    # Each passage is read once, front to back as a memory map wants it.
+    untyped: Any = passage
+    rows, place = untyped.unique(return_inverse=True)
+    step = max(1, memory_bytes // (32 * queries.shape[1]))
+    for start in range(0, len(rows), step):
+        passages = _copy64(passage_embeddings[rows[start : start + step].numpy()], "cpu", unit=unit)
+        pairs = ((place >= start) & (place < start + step)).nonzero().flatten()
+        scores[pairs] = _multiply_pairs(queries, passages, query[pairs], place[pairs] - start).float()
+    return scores.to(device)
+
+
+def _multiply_pairs(queries: Tensor, passages: Tensor, query: Tensor, passage: Tensor) -> Tensor:
+    """Return the dot products of pairs, of shape (pairs,), given by ascending query."""
+    import torch  # noqa: PLC0415
+
+    first = torch.searchsorted(query, torch.arange(len(queries) + 1))
+    with warnings.catch_warnings():
+        # Said of all that is in this format; the one operator taken here is held against sums of products by a test.
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        wanted = torch.sparse_csr_tensor(
+            first, passage, queries.new_zeros(len(passage)), (len(queries), len(passages)), check_invariants=False
+        )
+    found: Tensor = torch.sparse.sampled_addmm(wanted, queries, passages.T, beta=0.0).values()
+    return found
 
 
 def _copy64(embeddings: Embeddings, device: str, *, unit: bool) -> Tensor:
@@ -301,7 +350,6 @@ def _take(best: Tensor, scores: Tensor, low_keys: Tensor) -> None:
     for start in range(0, len(best), rows):
         kept, block = best[start : start + rows], scores[start : start + rows]
         lowest = torch.where(kept[:, -1] == NO_KEY, -torch.inf, scores_of(kept[:, -1]))
-        if block.shape[1] >= keep:
-            lowest = lowest.maximum(block.topk(keep, dim=1, sorted=False).values.amin(1))
+        lowest = lowest.maximum(reached_by(block, keep))
         query, passage = (block >= lowest[:, None]).nonzero(as_tuple=True)
         merge(kept, query, pack(block[query, passage], low_keys[passage]))

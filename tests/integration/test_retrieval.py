@@ -15,7 +15,7 @@ from harness.experiment.measure import FAMILIES, parse_measure
 from harness.experiment.model import Similarity
 from harness.models import search as retrieval
 from harness.models.search import Embeddings, retrieve
-from harness.models.shortlist import Shortlists
+from harness.models.shortlist import Shortlists, reached_by
 from harness.records.measures import MEASURES, average, evaluate_run
 from harness.records.run import Run, read_run, write_run
 from harness.records.trec import write_qrels
@@ -255,6 +255,34 @@ def test_a_floor_lets_a_passage_stay_that_equals_the_kth_and_errs_the_other_way(
         floors = shortlists._floor((full + margin).to(dtype))
         assert (floors <= (full - margin).to(dtype).float()).all()
         assert (floors >= full - 3.1 * margin - 2.1 * torch.finfo(dtype).eps).all()
+
+
+def test_products_of_pairs_are_sums_of_products_whatever_else_is_asked_for(draw: np.random.Generator) -> None:
+    import torch
+
+    queries, passages = (torch.from_numpy(draw.standard_normal((rows, 50))) for rows in (7, 90))
+    # Queries of no pair are among them, at both ends too.
+    query = torch.tensor([1, 1, 1, 3, 4, 4, 5])
+    passage = torch.tensor([5, 0, 89, 2, 2, 88, 5])
+    found = retrieval._multiply_pairs(queries, passages, query, passage)
+    expected = np.einsum("pd,pd->p", queries.numpy()[query], passages.numpy()[passage])
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    for number in range(len(query)):
+        pair = slice(number, number + 1)
+        assert torch.equal(retrieval._multiply_pairs(queries, passages, query[pair], passage[pair]), found[pair])
+
+
+@pytest.mark.parametrize(("columns", "keep"), [(5, 6), (40, 6), (1003, 1), (1003, 6), (1003, 60)])
+def test_a_bound_of_the_best_is_reached_by_as_many_and_not_far_below(
+    columns: int, keep: int, draw: np.random.Generator
+) -> None:
+    import torch
+
+    scores = torch.from_numpy(draw.standard_normal((300, columns)).astype(np.float32))
+    bound = reached_by(scores, keep)
+    reached = (scores >= bound[:, None]).sum(1)
+    assert (reached >= min(keep, columns)).all()
+    assert float(reached.double().mean()) <= max(1.2 * keep, columns if keep > columns else 0)
 
 
 def test_a_read_only_memory_map_is_ranked_without_being_copied_whole(draw: np.random.Generator, tmp_path: Path) -> None:
