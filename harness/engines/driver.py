@@ -6,6 +6,7 @@ driver that was killed goes on with what is done, wherever the workers' own stor
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,9 +24,9 @@ from harness.experiment.trial import Trial, list_trials, narrow
 from harness.models.device import describe_arithmetic
 from harness.pipeline import stages
 from harness.pipeline.results import replace_record
-from harness.pipeline.run_trial import RunContext, describe_machine, fetch_source, prepare_data
+from harness.pipeline.run_trial import fetch_source, make_context, prepare_data
 from harness.pipeline.selection import RunConfig, Selected
-from harness.pipeline.store import Cost, Output, Store, make_key
+from harness.pipeline.store import Cost, Output, make_key
 from harness.records.environment import list_packages
 from harness.records.plan import note_trials
 from harness.records.record import Execution, Record, parse_record
@@ -58,19 +59,10 @@ class Driver:
         Raises:
             HarnessError: data cannot be had, or are not those that were locked.
         """
-        environment = describe_machine(selected.base)
         self.experiment = selected.experiment
         self.room = room
         self._packages = list_packages()
-        self._context = RunContext(
-            experiment=selected.experiment,
-            lock=selected.lock,
-            base=selected.base,
-            config=config,
-            store=Store(config.store.absolute(), commit=environment.revision),
-            device="cpu",
-            environment=environment,
-        )
+        self._context = make_context(selected, dataclasses.replace(config, store=config.store.absolute()), device="cpu")
         self._prepared: dict[str, Output] = {}
         for name in selected.experiment.data_read:
             self._prepare(name)

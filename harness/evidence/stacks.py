@@ -34,12 +34,10 @@ def check_stacks(
         return
     for path in paths:
         try:
-            record = read_stack_record(path)
+            record = read_stack_record(path, results)
         except RecordError as cause:
             yield str(cause)
             continue
-        if path != results / record.place:
-            yield f"{path}: holds the record whose place is {record.place}"
         problems = [*_check_itself(record), *_check_trials(record, records.get(record.experiment, ()))]
         if record.experiment in manifests:
             problems += _check_manifest(record, manifests[record.experiment])

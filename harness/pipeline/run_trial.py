@@ -80,19 +80,24 @@ def open_context(selected: Selected, config: RunConfig) -> RunContext:
         from harness.models.trainer import check_trackers  # noqa: PLC0415 - loads torch, and this alone needs it here
 
         check_trackers(config.trackers)
+    context = make_context(selected, config, device=chosen)
+    fetch_source(context, SourceName.of("data", experiment.primary_set.data))
+    note_trials(list_trials(experiment), config.results)
+    return context
+
+
+def make_context(selected: Selected, config: RunConfig, *, device: str) -> RunContext:
+    """Describe this machine and open the store; nothing is looked at, and no data are fetched."""
     environment = describe_machine(selected.base)
-    context = RunContext(
-        experiment=experiment,
+    return RunContext(
+        experiment=selected.experiment,
         lock=selected.lock,
         base=selected.base,
         config=config,
         store=Store(config.store, commit=environment.revision),
-        device=chosen,
+        device=device,
         environment=environment,
     )
-    fetch_source(context, SourceName.of("data", experiment.primary_set.data))
-    note_trials(list_trials(experiment), config.results)
-    return context
 
 
 def describe_machine(manifests: Path) -> Environment:

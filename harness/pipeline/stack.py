@@ -28,10 +28,10 @@ from harness.models.search import retrieve
 from harness.pipeline import stages
 from harness.pipeline.dataset import TestData
 from harness.pipeline.rows import list_columns
-from harness.pipeline.run_trial import RunContext, describe_machine, fetch_source, make_encoding, prepare_data
+from harness.pipeline.run_trial import fetch_source, make_context, make_encoding, prepare_data
 from harness.pipeline.selection import RunConfig, Selected, choose_experiment, find_manifest, select_experiment
 from harness.pipeline.stack_environment import Job, Training, hash_stack, make_stack, run_job
-from harness.pipeline.store import STACKS, Store
+from harness.pipeline.store import STACKS
 from harness.records.environment import list_packages
 from harness.records.measures import average, evaluate_run
 from harness.records.stack import (
@@ -84,12 +84,12 @@ def run_stack(config: RunConfig, name: str, folder: Path, say: Say) -> list[Path
     for model, recipe in pairs:
         check_known(model, experiment.recipes[recipe], place=f"{experiment.name}/{model.name}/{recipe}")
     cases = _Cases(chosen, selected, whole.digest, name, stacks[name])
-    environments = cases.store.root / STACKS / "environments"
+    environments = cases.context.store.root / STACKS / "environments"
     interpreter = make_stack(stacks[name], environments, say)
     written = []
     for model, recipe in pairs:
         case, job = cases.make(model, recipe)
-        folder_of = cases.store.root / STACKS / "jobs"
+        folder_of = cases.context.store.root / STACKS / "jobs"
         threads = describe_arithmetic().threads
         published = _Side(
             interpreter, folder_of / _hash_job(job, case, hash_stack(stacks[name]), threads), threads, say
@@ -148,17 +148,7 @@ class _Cases:
 
     def __init__(self, config: RunConfig, selected: Selected, digest: str, stack: str, pins: Stack) -> None:
         self.digest, self.stack, self.pins = digest, stack, pins
-        self.environment = describe_machine(selected.base)
-        self.store = Store(config.store, commit=self.environment.revision)
-        self.context = RunContext(
-            experiment=selected.experiment,
-            lock=selected.lock,
-            base=selected.base,
-            config=config,
-            store=self.store,
-            device="cpu",
-            environment=self.environment,
-        )
+        self.context = make_context(selected, config, device="cpu")
 
     def make(self, model: Model, name: Variant) -> tuple[_Case, Job]:
         experiment = self.context.experiment
@@ -178,8 +168,8 @@ class _Cases:
             data_digest=tested.output.entry.digest,
             train_rows=len(trained.data.train),
             test=test,
-            commit=self.environment.revision,
-            cpu=self.environment.cpu,
+            commit=self.context.environment.revision,
+            cpu=self.context.environment.cpu,
         )
         job = Job(
             model=str(base.folder.resolve()),

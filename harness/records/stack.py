@@ -169,15 +169,18 @@ class StackRecord(Frozen):
         return (self.published.untrained, self.today.untrained, *(training.result for training in self.trained))
 
 
-def read_stack_record(path: Path) -> StackRecord:
-    """Parse a stored comparison.
+def read_stack_record(path: Path, results: Path) -> StackRecord:
+    """Parse a comparison that is stored in a results folder.
 
     Raises:
-        RecordError: naming the file and what is wrong with it; a link is.
+        RecordError: naming the file and what is wrong with it; a link is, and one that lies in another's place.
     """
-    refuse_links(path, below=path.parents[2])
+    refuse_links(path, below=results)
     text = read_text(path, limit_bytes=STACK_LIMIT_BYTES, error=RecordError)
-    return decode_json(StackRecord, text, place=str(path), error=RecordError)
+    record = decode_json(StackRecord, text, place=str(path), error=RecordError)
+    if path != results / record.place:
+        raise RecordError(f"{path}: holds the record whose place is {record.place}")
+    return record
 
 
 def list_stack_records(results: Path, experiment: str = "*") -> list[Path]:
@@ -196,10 +199,4 @@ def read_stack_records(results: Path, experiment: str = "*") -> tuple[StackRecor
     Raises:
         RecordError: one is broken, or lies in another's place.
     """
-    records = []
-    for path in list_stack_records(results, experiment):
-        record = read_stack_record(path)
-        if path != results / record.place:
-            raise RecordError(f"{path}: holds the record whose place is {record.place}")
-        records.append(record)
-    return tuple(records)
+    return tuple(read_stack_record(path, results) for path in list_stack_records(results, experiment))

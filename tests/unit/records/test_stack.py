@@ -16,7 +16,7 @@ from tests.support.stacks import make_stack_record, make_training, write_stack_r
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     record = make_stack_record()
-    assert read_stack_record(write_stack_record(record, tmp_path)) == record
+    assert read_stack_record(write_stack_record(record, tmp_path), tmp_path) == record
     assert read_stack_records(tmp_path) == (record,)
 
 
@@ -33,7 +33,7 @@ def test_a_step_without_its_batch_is_refused(tmp_path: Path) -> None:
     del data["today"]["trainings"][0]["rows"][0]
     path.write_text(json.dumps(data), encoding="utf-8")
     with pytest.raises(RecordError, match="loss, rows and batches must have a value for each step"):
-        read_stack_record(path)
+        read_stack_record(path, tmp_path)
 
 
 def test_a_seed_that_is_listed_twice_is_refused() -> None:
