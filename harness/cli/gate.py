@@ -122,7 +122,7 @@ def _judge(sides: GateSides, outputs: OutputFiles, environment: Mapping[str, str
             rerun=again.records,
             unread=(*before.problems, *after.problems, *golden.problems, *again.problems),
         )
-        report = build_gate_report(result, before.records, after.records)
+        report = build_gate_report(result, before.records, after.records, [sides.candidate, sides.reference])
         written = _render_outputs(report, outputs)
     except Exception as cause:
         # On GitHub an older "passed" would stay otherwise, as if it were about these records.

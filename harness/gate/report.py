@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-
-import numpy as np
+from pathlib import Path
 
 from harness.analysis.seeds import Summary
 from harness.core.text import format_p, format_seconds
 from harness.gate.compare import GateOutcome, GateReport
 from harness.gate.costs import CostCell
+from harness.gate.fallen_queries import list_fallen_queries
 from harness.gate.policy import Limit, Policy
 from harness.gate.quality import QualityCell, Status
 from harness.records.record import Record
-from harness.report.document import Case, ChangeChart, Finding, Paragraph, Picture, Report, Section, Table
+from harness.report.document import Case, Finding, Paragraph, Report, Section, Table
 
 # Findings stand at the head of a comment, which must still fit where every name is as long as it can be.
 MOST_FINDINGS = 25
 FINDING_CHARACTERS = 250
 MOST_PROBLEMS = 1000
 GIBIBYTE = 2**30
-MOST_QUERIES = 10
 TITLES = {
     GateOutcome.PASS: "Gate passed: no worse than the reference",
     GateOutcome.REGRESSION: "Gate failed: worse than the reference",
@@ -30,13 +29,16 @@ TITLES = {
 }
 
 
-def build_gate_report(result: GateReport, reference: Sequence[Record], candidate: Sequence[Record]) -> Report:
+def build_gate_report(
+    result: GateReport, reference: Sequence[Record], candidate: Sequence[Record], folders: Sequence[Path] = ()
+) -> Report:
     """Say what the gate found.
 
     Args:
         result: what `compare` returned.
         reference: the records it was given as reference.
         candidate: the records it was given to judge.
+        folders: where the records lie, beside which the texts of queries may be.
     """
     single = _find_single(reference)
     sections = (
@@ -44,7 +46,7 @@ def build_gate_report(result: GateReport, reference: Sequence[Record], candidate
         _list_problems(result),
         _list_costs(result, single),
         _list_measures(result, single),
-        _list_changes(result, reference, candidate),
+        list_fallen_queries(result, reference, candidate, folders),
         _list_rules(result.policy),
     )
     return Report(
@@ -179,37 +181,6 @@ def _list_costs(result: GateReport, single: str | None) -> Section:
     return Section("Time and memory", tuple(blocks), brief=True)
 
 
-def _list_changes(result: GateReport, reference: Sequence[Record], candidate: Sequence[Record]) -> Section:
-    """Draw and list the queries behind each primary measure that fell, where no record is in doubt."""
-    if result.problems:
-        return Section("Query by query", ())
-    blocks: list[Paragraph | Table | Picture] = []
-    for cell in result.quality:
-        fell = cell.status in (Status.REGRESSION, Status.SUSPECT, Status.WITHIN_CHANCE)
-        if cell.deciding and cell.against == "accepted" and fell:
-            blocks += _list_queries(cell, _select(reference, cell), _select(candidate, cell))
-    return Section("Query by query", tuple(blocks))
-
-
-def _list_queries(cell: QualityCell, before: Sequence[Record], after: Sequence[Record]) -> Iterator[Table | Picture]:
-    old, new = (np.mean([record.per_query[cell.measure] for record in records], axis=0) for records in (before, after))
-    changes = new - old
-    order = np.argsort(changes, kind="stable")
-    query_ids = before[0].query_ids
-    rows = tuple(
-        (query_ids[place], f"{old[place]:.4f}", f"{new[place]:.4f}", f"{changes[place]:+.4f}")
-        for place in order[:MOST_QUERIES].tolist()
-        if changes[place] < 0
-    )
-    fell, rose = int((changes < 0).sum()), int((changes > 0).sum())
-    model, _, variant = cell.group.partition("/")[2].rpartition("/")
-    chart = ChangeChart(cell.measure, tuple(changes[order][::-1].tolist()), rose, len(changes) - fell - rose, fell)
-    caption = f"Change in {cell.measure} from reference to candidate for each of {len(changes)} queries, {cell.group}"
-    yield Picture(f"changes-{model}-{variant}-{cell.measure.replace('@', '-')}", caption, chart)
-    columns = ("query", "reference", "candidate", "change")
-    yield Table(columns, rows, title=f"{cell.group}: {cell.measure}, the {len(rows)} queries that fell most of {fell}")
-
-
 def _list_rules(policy: Policy) -> Section:
     """Say what counts as worse."""
     quality, costs = policy.quality, policy.costs
@@ -235,14 +206,6 @@ def _count(result: GateReport) -> str:
     statuses = [cell.status for cell in result.quality] + [cell.status for cell in result.costs]
     counts = Counter(map(str, statuses))
     return "; ".join(f"{count} {status}" for status, count in counts.most_common())
-
-
-def _select(records: Sequence[Record], cell: QualityCell) -> list[Record]:
-    return [
-        record
-        for record in records
-        if f"{record.trial.experiment}/{record.trial.model}/{record.trial.variant}" == cell.group
-    ]
 
 
 def _show(cell: QualityCell) -> tuple[str, str, str, str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -13,14 +15,15 @@ from harness.experiment.manifest import Experiment
 from harness.gate.compare import GateReport, compare
 from harness.gate.policy import Policy, Quality
 from harness.gate.report import build_gate_report
-from harness.records.record import Record
-from harness.report.document import Report
+from harness.records.artifacts import format_texts
+from harness.records.record import Artifact, Record
+from harness.report.document import Paragraph, Report, Table
 from harness.report.github import COMMENT_LIMIT_CHARACTERS, MOST_ANNOTATIONS, render_annotations, render_comment
 from harness.report.html import render_html
 from harness.report.junit import render_junit
 from harness.report.markdown import render_markdown
 from harness.report.terminal import render_terminal
-from tests.support.records import MACHINE, MODEL, make_cost, make_record, read_manifest, spread
+from tests.support.records import MACHINE, MODEL, change_result, make_cost, make_record, read_manifest, spread
 
 MEASURE = "mrr@10"
 GOOD = (0.888, 0.892, 0.896)
@@ -50,6 +53,45 @@ def report(
 ) -> tuple[GateReport, Report]:
     result = compare(before, after, policy or Policy(), unread=unread)
     return result, build_gate_report(result, before, after)
+
+
+@pytest.mark.parametrize("given", ["results", "records of the experiment"])
+def test_queries_that_fell_are_named_by_their_texts_where_these_lie_beside(
+    experiment: Experiment, tmp_path: Path, given: str
+) -> None:
+    before, after = make_trials(experiment, GOOD), make_trials(experiment, BAD)
+    texts = format_texts({query: f"what is {query} *bold*?" for query in after[0].query_ids}, {})
+    assert texts is not None
+    artifact = Artifact(path="runs/bioasq/texts.json.gz", sha256=hashlib.sha256(texts).hexdigest())
+    (tmp_path / artifact.path).parent.mkdir(parents=True)
+    (tmp_path / artifact.path).write_bytes(texts)
+    folder = tmp_path if given == "results" else tmp_path / "records" / "bioasq"
+    after = [change_result(record, texts=artifact) for record in after]
+    result = compare(before, after, Policy())
+    (table,) = list_fallen(build_gate_report(result, before, after, [folder]))
+    assert table.columns == ("query", "id", "reference", "candidate", "change")
+    assert all(cells[0] == f"what is {cells[1]} *bold*?" for cells in table.rows)
+    assert table.spare == ("id",)
+    # Without the texts, the ids that there are.
+    (bare,) = list_fallen(build_gate_report(result, before, after, [tmp_path / "a" / "b" / "c"]))
+    assert bare.columns == ("query", "reference", "candidate", "change")
+    assert [cells[0] for cells in bare.rows] == [cells[1] for cells in table.rows]
+
+
+def test_texts_that_are_not_the_records_are_not_shown_and_no_verdict(experiment: Experiment, tmp_path: Path) -> None:
+    before, after = make_trials(experiment, GOOD), make_trials(experiment, BAD)
+    (tmp_path / "texts.json.gz").write_bytes(b"others")
+    after = [change_result(record, texts=Artifact(path="texts.json.gz", sha256="b" * 64)) for record in after]
+    shown = build_gate_report(compare(before, after, Policy()), before, after, [tmp_path])
+    assert list_fallen(shown)[0].columns == ("query", "reference", "candidate", "change")
+    (section,) = (section for section in shown.sections if section.heading == "Query by query")
+    (note,) = (block.text for block in section.blocks if isinstance(block, Paragraph))
+    assert re.match("The texts of these queries are not shown: .*texts.json.gz: has the SHA-256 .* says bbbb", note)
+
+
+def list_fallen(shown: Report) -> list[Table]:
+    (section,) = (section for section in shown.sections if section.heading == "Query by query")
+    return [block for block in section.blocks if isinstance(block, Table)]
 
 
 def test_a_pass_says_so_and_what_was_compared(experiment: Experiment) -> None:
