@@ -148,6 +148,22 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """Run tests/gpu on this machine's GPU, then measure its speed; files to send back are written to build/."""
+    _install(session, "dev")
+    session.env["TOKENIZERS_PARALLELISM"] = "false"
+    failed: CommandFailed | None = None
+    try:
+        session.run("pytest", "tests/gpu", "--junit-xml", "build/gpu-tests.xml")
+    except CommandFailed as cause:
+        # The speed is wanted all the same.
+        failed = cause
+    _run(session, "python", "-m", "benchmarks.speed", "--device", "cuda", *session.posargs)
+    if failed is not None:
+        raise failed
+
+
+@nox.session
 def speed(session: nox.Session) -> None:
     """Measure the harness against the plain recipe, side by side, and write results/speed.md."""
     _install(session)

@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
@@ -104,8 +103,16 @@ def make_evaluator(
     )
 
 
-def train_plainly(model: SentenceTransformer, rows: Sequence[dict[str, str]], *, seed: int) -> list[float]:
-    clock = StepSeconds()
+def train_plainly(
+    model: SentenceTransformer,
+    rows: Sequence[dict[str, str]],
+    *,
+    seed: int,
+    precision: str | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> list[float]:
+    clock, gpu = StepSeconds(), model.device.type == "cuda"
+    precision = precision or ("fp16" if gpu else "fp32")
     with tempfile.TemporaryDirectory() as folder:
         trainer = SentenceTransformerTrainer(
             model=model,
@@ -115,7 +122,9 @@ def train_plainly(model: SentenceTransformer, rows: Sequence[dict[str, str]], *,
                 per_device_train_batch_size=32,
                 learning_rate=2e-5,
                 warmup_steps=0.1,
-                fp16=torch.cuda.is_available(),
+                fp16=precision == "fp16",
+                bf16=precision == "bf16",
+                use_cpu=not gpu,
                 batch_sampler=BatchSamplers.NO_DUPLICATES,
                 seed=seed,
                 save_strategy="no",
@@ -124,7 +133,7 @@ def train_plainly(model: SentenceTransformer, rows: Sequence[dict[str, str]], *,
             ),
             train_dataset=Dataset.from_list([{"positive": row["positive"], "anchor": row["anchor"]} for row in rows]),
             loss=MultipleNegativesRankingLoss(model),
-            callbacks=[clock],
+            callbacks=[clock, *callbacks],
         )
         trainer.train()
     return [after - before for before, after in zip(clock.marks, clock.marks[1:], strict=False)]

@@ -2,9 +2,10 @@
 
     python -m benchmarks.speed [--parts steps,corpora,matrix,startup,cluster] [--rounds 3] ...   measure and write
     python -m benchmarks.speed --check                                                  compare the table only
+    python -m benchmarks.speed --device cuda                                            on a GPU, offline, in 8 minutes
 
 Writes results/records/speed.json, in which every machine that was measured on has its place, and, from it alone,
-results/speed.md.
+results/speed.md. With a device, made-up models and texts do, and build/speed-cuda.json and .md are written instead.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 from benchmarks.speed.cluster import measure_cluster
 from benchmarks.speed.corpora import measure_corpora
 from benchmarks.speed.matrix import measure_matrix
+from benchmarks.speed.on_device import DEVICE_TOLERANCE, FULL, TINY, measure_on_device, write_record
 from benchmarks.speed.startup import measure_startup
 from benchmarks.speed.steps import measure_steps
 from benchmarks.speed.table import TOLERANCE, render
@@ -39,7 +41,7 @@ EXTRA_PARTS = ("cluster",)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--results", type=Path, help="default: results, with --device build")
     parser.add_argument("--store", type=Path, default=ROOT / ".store")
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("HARNESS_DATA_DIR"))
     parser.add_argument("--parts", default=",".join(PARTS), help="default: %(default)s")
@@ -53,10 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--matrix-pairs", type=int, default=256)
     parser.add_argument("--matrix-passages", type=int, default=300, help="test rows of the whole matrix")
     parser.add_argument("--cluster-seeds", type=int, default=12, help="of the experiment that runs on a cluster")
+    parser.add_argument("--device", help="cuda, cuda:N or cpu: the run on a device, whose size is set")
+    parser.add_argument("--precision", choices=["fp16", "bf16", "fp32"], help="of training with --device")
+    parser.add_argument("--tiny", action="store_true", help="with --device, to try the run itself")
     parser.add_argument(
         "--check", action="store_true", help="measure nothing; fail where the table is not the record's"
     )
     options = parser.parse_args(arguments)
+    if options.device is not None:
+        return run_on_device(options)
+    options.results = options.results or ROOT / "results"
     path = options.results / RECORD
     record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"schema_version": 2, "machines": {}}
     if options.check:
@@ -75,6 +83,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(render(record))
     # Times are reported, never asserted: machines differ. Values must not.
     return int(any(difference > TOLERANCE for difference in list_differences(record)))
+
+
+def run_on_device(options: argparse.Namespace) -> int:
+    folder = options.results or ROOT / "build"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="harness-speed-") as scratch:
+        record = measure_on_device(
+            options.device,
+            options.models.split(","),
+            Path(scratch),
+            precision=options.precision,
+            size=TINY if options.tiny else FULL,
+        )
+    table = write_record(record, folder)
+    print(table.read_text(encoding="utf-8"))
+    print(f"written: {table.with_suffix('.json')} and {table}")
+    found = [*record["models"], record["search"]]
+    return int(any(one["largest_difference"] > DEVICE_TOLERANCE for one in found))
 
 
 def check(results: Path, record: dict[str, Any]) -> int:

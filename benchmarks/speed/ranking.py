@@ -17,7 +17,7 @@ from sentence_transformers.sentence_transformer.evaluation import InformationRet
 from sentence_transformers.util import cos_sim
 from torch import Tensor
 
-from harness.models.device import keep_freed_memory
+from harness.models.device import keep_freed_memory, open_device, synchronize
 from harness.models.search import retrieve
 from harness.records.measures import average, evaluate_run
 
@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("way", choices=["plain", "harness", "product"])
     parser.add_argument("folder", type=Path, help="with passages.npy and queries.npy")
     parser.add_argument("--passages", type=int, required=True)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
 
     passages = np.load(options.folder / "passages.npy", mmap_mode="c")[: options.passages]
@@ -78,11 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Queries were drawn near the first passages, one each.
     relevant = dict(zip(query_ids, passage_ids, strict=False))
     keep_freed_memory()
+    open_device(options.device)
+    synchronize(options.device)
     watch = MemoryWatch()
     watch.start()
     started = time.perf_counter()
     search_seconds, values = {"plain": rank_plainly, "harness": rank_fast, "product": multiply}[options.way](
-        queries, query_ids, passages, passage_ids, relevant
+        queries, query_ids, passages, passage_ids, relevant, device=options.device
     )
     seconds = time.perf_counter() - started
     print(
@@ -98,7 +101,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def rank_plainly(
-    queries: Any, query_ids: list[str], passages: Any, passage_ids: list[str], relevant: Mapping[str, str]
+    queries: Any,
+    query_ids: list[str],
+    passages: Any,
+    passage_ids: list[str],
+    relevant: Mapping[str, str],
+    *,
+    device: str,
 ) -> tuple[float | None, Mapping[str, float]]:
     evaluator = GivenEmbeddings(
         dict.fromkeys(query_ids, ""),
@@ -107,36 +116,49 @@ def rank_plainly(
         write_csv=False,
         score_functions={"cosine": cos_sim},
     )
-    evaluator.given = torch.from_numpy(queries)
+    evaluator.given = torch.from_numpy(queries).to(device)
     nobody: Any = SentenceTransformer(modules=[torch.nn.Identity()])
-    found = evaluator.compute_all_metrics(nobody, corpus_embeddings=torch.from_numpy(passages))
+    found = evaluator.compute_all_metrics(nobody, corpus_embeddings=torch.from_numpy(passages).to(device))
     values: Mapping[str, Any] = found["cosine"]  # type: ignore[assignment]  # one dict of measures per similarity
     flat = {f"{name.partition('@')[0]}@{k}": value for name, by_k in values.items() for k, value in by_k.items()}
     return None, {measure: float(flat[measure]) for measure in MEASURES}
 
 
 def rank_fast(
-    queries: Any, query_ids: list[str], passages: Any, passage_ids: list[str], relevant: Mapping[str, str]
+    queries: Any,
+    query_ids: list[str],
+    passages: Any,
+    passage_ids: list[str],
+    relevant: Mapping[str, str],
+    *,
+    device: str,
 ) -> tuple[float | None, Mapping[str, float]]:
     started = time.perf_counter()
-    run = retrieve(queries, query_ids, passages, passage_ids, top_k=TOP_K, device="cpu")
+    run = retrieve(queries, query_ids, passages, passage_ids, top_k=TOP_K, device=device)
     seconds = time.perf_counter() - started
     qrels = {query: {passage: 1} for query, passage in relevant.items()}
     return seconds, average(evaluate_run(run, qrels, MEASURES))
 
 
 def multiply(
-    queries: Any, query_ids: list[str], passages: Any, passage_ids: list[str], relevant: Mapping[str, str]
+    queries: Any,
+    query_ids: list[str],
+    passages: Any,
+    passage_ids: list[str],
+    relevant: Mapping[str, str],
+    *,
+    device: str,
 ) -> tuple[float | None, Mapping[str, float]]:
     """Do nothing but the matrix product: the arithmetic limit, in the type that the harness shortlists in."""
     del query_ids, passage_ids, relevant
     from harness.models.search import _coarse_dtype  # noqa: PLC0415 - the choice that is measured
 
-    kind = _coarse_dtype("cpu")
-    left = torch.from_numpy(queries).to(kind)
+    kind = _coarse_dtype(device)
+    left = torch.from_numpy(queries).to(device, kind)
     with torch.inference_mode():
         for start in range(0, len(passages), 8192):
-            left @ torch.from_numpy(passages[start : start + 8192]).to(kind).T
+            left @ torch.from_numpy(passages[start : start + 8192]).to(device, kind).T
+    synchronize(device)
     return None, {}
 
 

@@ -26,6 +26,9 @@ def build_tiny_model(
     hidden_size: int = 32,
     layers: int = 2,
     max_length: int = 64,
+    heads: int = 4,
+    inner_size: int | None = None,
+    vocabulary_size: int | None = None,
 ) -> Path:
     """Write a randomly initialised model (safetensors, tokenizer, mean pooling, normalisation) to `folder`.
 
@@ -34,9 +37,12 @@ def build_tiny_model(
         seed: of the random weights. The caller's random state is left as it was.
         architecture: `bert` or `mpnet`, as all-MiniLM-L6-v2 and all-mpnet-base-v2 have.
         dropout: the probability of both the hidden and the attention dropout.
-        hidden_size: length of the embeddings; a multiple of 4.
+        hidden_size: length of the embeddings; a multiple of the heads.
         layers: how many transformer layers.
         max_length: tokens, of which two are special, at which texts are cut.
+        heads: of attention.
+        inner_size: of the layers' inner part; None for twice the hidden size.
+        vocabulary_size: how many tokens there are, the further ones being the words w0, w1, ...; None for no further.
 
     Returns:
         `folder`.
@@ -47,7 +53,7 @@ def build_tiny_model(
 
     raw = folder / "raw"
     raw.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer(architecture, max_length)
+    tokenizer = build_tokenizer(architecture, max_length, size=vocabulary_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _build_network(
@@ -55,8 +61,8 @@ def build_tiny_model(
             vocab_size=len(tokenizer),
             hidden_size=hidden_size,
             num_hidden_layers=layers,
-            num_attention_heads=4,
-            intermediate_size=2 * hidden_size,
+            num_attention_heads=heads,
+            intermediate_size=inner_size or 2 * hidden_size,
             # MPNet counts positions from its padding index on, hence two more.
             max_position_embeddings=max_length + 2,
             hidden_dropout_prob=dropout,
@@ -83,8 +89,10 @@ def put_beyond_embeddings(model: Path, word: str) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def build_tokenizer(architecture: Architecture, max_length: int, *, padding_side: str = "right") -> Any:
-    """Build a WordPiece tokenizer of whole words and single characters.
+def build_tokenizer(
+    architecture: Architecture, max_length: int, *, padding_side: str = "right", size: int | None = None
+) -> Any:
+    """Build a WordPiece tokenizer of whole words and single characters, filled up with w0, w1, ... to a size.
 
     It is not trained, since a trainer settles ties differently each time, and models must be equal when seeds are.
     """
@@ -97,7 +105,9 @@ def build_tokenizer(architecture: Architecture, max_length: int, *, padding_side
     characters = "abcdefghijklmnopqrstuvwxyz0123456789?.,-"
     words = sorted(set(" ".join(VOCABULARY_SOURCE).split()))
     pieces = [first, pad, last, unknown, mask, *characters, *(f"##{one}" for one in characters), *words]
-    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    pieces = list(dict.fromkeys(pieces))
+    pieces += [f"w{number}" for number in range((size or 0) - len(pieces))]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
