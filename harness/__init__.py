@@ -14,7 +14,7 @@ Rooms and the command line, whose imports point one way, from the bottom up (con
     pipeline      a trial from sources to record       |   report     one document, many renderers
     evidence      what a stranger can check            |   gate       candidate against reference
     engines       where trials run
-    cli, pytest_plugin (with pytest_cases)
+    cli, pytest_plugin (with the other modules of pytest_)
 
 Each room's docstring says what goes there; tests/unit mirrors the rooms, docs/ is for users.
 """
