@@ -1,6 +1,6 @@
 """Measures the harness against the plain recipe: fresh processes, alternating, the same data, in one run.
 
-    python -m benchmarks.speed [--parts steps,corpora,matrix,startup,cluster] [--rounds 3] ...   measure and write
+    python -m benchmarks.speed [--parts steps,profile,corpora,matrix,startup,cluster] [--rounds 3] ...   measure, write
     python -m benchmarks.speed --check                                                  compare the table only
     python -m benchmarks.speed --device cuda                                            on a GPU, offline, in 8 minutes
 
@@ -24,6 +24,7 @@ from benchmarks.speed.cluster import measure_cluster
 from benchmarks.speed.corpora import measure_corpora
 from benchmarks.speed.matrix import measure_matrix
 from benchmarks.speed.on_device import DEVICE_TOLERANCE, FULL, TINY, measure_on_device, write_record
+from benchmarks.speed.profiling import measure_profile
 from benchmarks.speed.startup import measure_startup
 from benchmarks.speed.steps import measure_steps
 from benchmarks.speed.table import TOLERANCE, render
@@ -34,7 +35,7 @@ from harness.records.environment import collect_environment
 
 RECORD = Path("records") / "speed.json"
 TABLE = Path("speed.md")
-PARTS = ("startup", "steps", "corpora", "matrix")
+PARTS = ("startup", "steps", "profile", "corpora", "matrix")
 # Needs the extra `ray`, so it is measured where it is asked for.
 EXTRA_PARTS = ("cluster",)
 
@@ -116,6 +117,8 @@ def measure(part: str, bench: Workbench, options: argparse.Namespace) -> Any:
     if part == "steps":
         cut = {"rounds": options.rounds, "pairs": options.pairs, "passages": options.passages}
         return [measure_steps(name, bench, **cut) for name in models]
+    if part == "profile":
+        return measure_profile(models, bench, pairs=options.pairs, passages=options.passages)
     if part == "corpora":
         sizes = [int(size) for size in options.corpora.split(",")]
         return measure_corpora(bench.scratch, sizes=sizes, queries=options.queries, rounds=options.rounds)

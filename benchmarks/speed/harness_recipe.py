@@ -7,7 +7,7 @@ import json
 import resource
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import patch
@@ -95,8 +95,22 @@ def evaluate(encoder: Encoder, data: TestData, evaluation: Evaluation) -> Mappin
     return average(evaluate_run(run, data.qrels, evaluation.measures))
 
 
-def measure_training(base: Path, rows: Sequence[Row], recipe: Recipe, *, seed: int, folder: Path) -> list[float]:
+def measure_training(
+    base: Path,
+    rows: Sequence[Row],
+    recipe: Recipe,
+    *,
+    seed: int,
+    folder: Path,
+    watch: Callable[[int, int], None] = lambda *_: None,
+) -> list[float]:
+    """Train and return the seconds of each step; ``watch`` is told of each, and of how many there are."""
     marks: list[float] = []
+
+    def note(step: int, steps: int, *_: float) -> None:
+        marks.append(time.perf_counter())
+        watch(step, steps)
+
     target, scratch = folder / "target", folder / "scratch"
     target.mkdir()
     scratch.mkdir()
@@ -110,7 +124,7 @@ def measure_training(base: Path, rows: Sequence[Row], recipe: Recipe, *, seed: i
         precision=choose_precision(recipe, "cpu"),
         target=target,
         scratch=scratch,
-        progress=lambda *_: marks.append(time.perf_counter()),
+        progress=note,
     )
     return [after - before for before, after in zip([started, *marks], marks, strict=False)]
 

@@ -12,6 +12,8 @@ from benchmarks.speed.steps import FREE
 
 TOLERANCE = 1e-6
 GIBIBYTE = 2**30
+# Of a part's time: smaller ones are no row.
+LEAST_SHARE = 0.01
 
 INTRODUCTION = """\
 # Speed
@@ -79,6 +81,7 @@ def render_machine(machine: Mapping[str, Any]) -> list[str]:
     ]
     for name, write in (
         ("steps", _render_steps),
+        ("profile", _render_profile),
         ("matrix", _render_matrix),
         ("corpora", _render_corpora),
         ("startup", _render_startup),
@@ -146,6 +149,44 @@ def _tell_cost(rounds: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         f" Deterministic algorithms, which the harness always trains with, take {_times(fixed, free)} as long as "
         "torch's own choice."
     )
+
+
+def _render_profile(found: Mapping[str, Any], part: Mapping[str, Any], made: str) -> list[str]:
+    kinds = [
+        (f"{model['model']}, {kind}", model[kind]) for model in found["models"] for kind in ("training", "evaluating")
+    ]
+    search = found["search"]
+    told = " and ".join(
+        f"{model['steps']} training steps of {model['model']} "
+        f"({model['training']['seconds'] / model['steps']:.2f} s each)"
+        for model in found["models"]
+    )
+    evaluated = " and ".join(f"{model['evaluating']['seconds']:.2f} s" for model in found["models"])
+    return [
+        "### Where the time goes",
+        (
+            f"Shares of {told}, and of evaluating {found['models'][0]['passages']} passages ({evaluated}), on "
+            f"{part['data']}, under torch's profiler, which takes some time itself. {made}."
+        ),
+        _tabulate(("part", *(name for name, _ in kinds)), _list_shares([one for _, one in kinds])),
+        (
+            f"One search of {search['queries']:,} queries over {search['passages']:,} passages, and the measures of "
+            f"its run ({search['seconds']:.2f} s)."
+        ),
+        _tabulate(("part", "share"), _list_shares([search])),
+    ]
+
+
+def _list_shares(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return a row for each part that takes a hundredth of one's time or more, the largest sum of shares first."""
+    shares = [{name: took / one["seconds"] for name, took in one["parts"].items()} for one in found]
+    names = sorted(
+        {name for own in shares for name in own}, key=lambda name: (-sum(own.get(name, 0) for own in shares), name)
+    )
+    rows = [(name, *(f"{100 * own.get(name, 0):.0f} %" for own in shares)) for name in names]
+    return [
+        row for row, name in zip(rows, names, strict=True) if max(own.get(name, 0) for own in shares) >= LEAST_SHARE
+    ]
 
 
 def _word_equivalence(interval: Sequence[float] | None, margin: float) -> str:

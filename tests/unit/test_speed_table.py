@@ -58,3 +58,17 @@ def test_workers_are_held_against_as_many_times_one_of_them() -> None:
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells == ["ray", "2", "70.00 (60.00 to 80.00)", "8.6", "1.62 (1.25 to 2.00) times", "88 %"]
     assert "e with 10 trials, each with one thread, on 2 cores" in page
+
+
+def test_shares_of_a_profile_are_of_each_one_s_own_time_and_small_ones_are_no_row() -> None:
+    training = {"seconds": 2.0, "parts": {"products": 1.0, "dropout": 0.9, "nothing": 0.001}}
+    evaluating = {"seconds": 4.0, "parts": {"products": 3.0}}
+    model = {"model": "a", "pairs": 96, "passages": 60, "steps": 2, "training": training, "evaluating": evaluating}
+    search = {"passages": 1000, "queries": 10, "seconds": 5.0, "parts": {"floors": 4.0}}
+    part = {"created": "2026-01-01T00:00:00", "revision": "a" * 40, "data": "folder x"}
+    found = {"models": [model], "search": search}
+    page = render({"machines": {"x": {"environment": ENVIRONMENT, "parts": {"profile": part | {"found": found}}}}})
+    rows = list_rows(page)
+    assert (rows["products"], rows["dropout"], rows["floors"]) == (["50 %", "75 %"], ["45 %", "0 %"], ["80 %"])
+    assert "nothing" not in rows
+    assert "2 training steps of a (1.00 s each)" in page
