@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import os
 import random
 import re
@@ -28,6 +29,9 @@ OUT_OF_MEMORY = re.compile(
     r"|could not create a (?:primitive|memory object)$"
 )
 SHOWN_CHARACTERS = 300
+
+# Of the first GPUs that flash attention is for (Ampere).
+FLASH_CAPABILITY = (8, 0)
 
 # Kernels that oneDNN keeps for reuse; a training step needs about a hundred.
 KERNELS_KEPT = 256
@@ -171,6 +175,18 @@ def native_bf16(device: str) -> bool:
         return False
     abilities = torch.cpu.get_capabilities()
     return any(bool(abilities.get(name)) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+def find_flash(device: str) -> str | None:
+    """Return the version of flash attention that is installed and that a device has kernels for; None without."""
+    if not device.startswith("cuda"):
+        return None
+    import torch  # noqa: PLC0415 - takes seconds
+    from transformers.utils.import_utils import is_flash_attn_2_available  # noqa: PLC0415 - takes seconds
+
+    if not is_flash_attn_2_available() or torch.cuda.get_device_capability(device) < FLASH_CAPABILITY:
+        return None
+    return importlib.metadata.version("flash_attn")
 
 
 def peak_device_memory_bytes(device: str) -> int | None:

@@ -38,6 +38,8 @@ KeepCheckpoint = Callable[[Path, tuple[str, ...]], None]
 
 # As torch says it; where it says it otherwise (of attention, of cuBLAS), its first sentence is taken.
 NO_ALGORITHM = " does not have a deterministic implementation"
+# transformers asks it at every call.
+FLASH_SWITCH = "FLASH_ATTENTION_DETERMINISTIC"
 SHOWN_TEXTS = 3
 SHOWN_CHARACTERS = 60
 
@@ -197,10 +199,7 @@ class RecipeTrainer(SentenceTransformerTrainer):
         Raises:
             TrainingError: memory does not suffice; names the step and the batch.
         """
-        shapes = [ids.shape for name, ids in inputs.items() if name.endswith("input_ids")]
-        # Static embeddings have the tokens of all texts in one row.
-        sizes = [f"{shape[0]} texts of up to {shape[-1]} tokens" for shape in shapes if len(shape) > 1]
-        size = " and ".join(sizes) or f"{self.args.per_device_train_batch_size} rows"
+        size = " and ".join(_list_sizes(inputs)) or f"{self.args.per_device_train_batch_size} rows"
         with memory_errors(f"step {self.state.global_step + 1}, {size}", advice=self._advice, error=TrainingError):
             gradients: torch.Tensor = super().training_step(model, inputs, *rest, **more)
         return gradients
@@ -288,6 +287,8 @@ def deterministic_algorithms() -> Iterator[list[str]]:
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     settings: Any = torch.utils.deterministic
     filled = settings.fill_uninitialized_memory
+    flash = os.environ.get(FLASH_SWITCH)
+    os.environ[FLASH_SWITCH] = "1"
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling finds reads of memory that nobody wrote, at the price of writing all of it twice.
@@ -297,8 +298,23 @@ def deterministic_algorithms() -> Iterator[list[str]]:
         yield operators
     finally:
         warnings.showwarning = show
+        del os.environ[FLASH_SWITCH]
+        if flash is not None:
+            os.environ[FLASH_SWITCH] = flash
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
         settings.fill_uninitialized_memory = filled
+
+
+def _list_sizes(inputs: Mapping[str, Any]) -> Iterator[str]:
+    """Say of each column how many texts it has and how long they are; static embeddings have all tokens in one row."""
+    for name, ids in inputs.items():
+        column = name.removesuffix("input_ids")
+        if column == name or ids.ndim == 1:
+            continue
+        ends = inputs.get(f"{column}cu_seq_lens_q")
+        # Unpadded, the texts of a column are one row.
+        count, longest = ids.shape if ends is None else (len(ends) - 1, int(ends.diff().max()))
+        yield f"{count} texts of up to {longest} tokens"
 
 
 def _digest_batch(batch: Mapping[str, torch.Tensor]) -> str:

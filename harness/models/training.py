@@ -15,13 +15,20 @@ from harness.errors import TrainingError
 from harness.experiment.recipe import Recipe, Select
 from harness.models.best_weights import BestWeights
 from harness.models.checkpoints import SealedCheckpoint, find_checkpoint, prune_checkpoints, seal_checkpoint
-from harness.models.device import Precision, full_precision, memory_errors, native_bf16, seed_everything, synchronize
+from harness.models.device import (
+    Precision,
+    full_precision,
+    memory_errors,
+    native_bf16,
+    seed_everything,
+    synchronize,
+)
 from harness.models.encoder import apply_length
 from harness.models.encoding import OWN_ENCODING, Encoding
 from harness.models.failures import advise_on_memory, model_errors
 from harness.models.loading import load_model
 from harness.models.lora import ADAPTER_FOLDER, add_adapter, merge_adapter, save_adapter
-from harness.records.record import LossPoint, SelectionLog, TrainingLog
+from harness.records.record import AdapterLog, LossPoint, SelectionLog, TrainingLog
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -116,6 +123,7 @@ def train_model(
         make_callbacks,
         storage_errors,
     )
+    from harness.models.unpadded import Unpadding  # noqa: PLC0415 - imports torch
 
     seed_everything(seed)
     model = load_model(base, device=device)
@@ -137,8 +145,10 @@ def train_model(
         oldest = prune_checkpoints(checkpoints, recipe.arguments.save_total_limit)
         best.prune(oldest)
 
+    unpadding = Unpadding(model, recipe, device=device, precision=precision)
+
     def evaluate_so_far(sofar: SentenceTransformer) -> Mapping[str, float]:
-        values = {} if evaluate is None else evaluate(sofar)
+        values = {} if evaluate is None else unpadding.evaluate(evaluate, sofar)
         if recipe.select is not None:
             best.consider(sofar, step=trainer.state.global_step, value=values[recipe.select.measure])
         return values
@@ -175,6 +185,7 @@ def train_model(
     with (
         deterministic_algorithms() as nondeterministic,
         full_precision(),
+        unpadding.on(),
         memory_errors(training, advice=advise_on_memory(recipe), error=TrainingError),
         model_errors(model, "be trained", place=str(base), error=TrainingError),
     ):
@@ -187,10 +198,7 @@ def train_model(
     synchronize(device)
     seconds = clock.read()
     with storage_errors(target):
-        adapter = None if recipe.lora is None else save_adapter(model, target / ADAPTER_FOLDER)
-        if adapter is not None:
-            merge_adapter(model)
-        model.save_pretrained(str(target / MODEL_FOLDER), create_model_card=False, safe_serialization=True)
+        adapter = _save_model(model, recipe, target)
         _copy_events(scratch / LOG_FOLDER, target / LOG_FOLDER)
     log = TrainingLog(
         precision=precision,
@@ -203,9 +211,19 @@ def train_model(
         weights_sha256=_hash_weights(target / MODEL_FOLDER),
         adapter=adapter,
         selected=selected,
+        attention=unpadding.attention,
     )
     write_atomically(target / LOG_FILE, log.model_dump_json(indent=1).encode())
     return Checkpoint(target / MODEL_FOLDER, log, seconds)
+
+
+def _save_model(model: SentenceTransformer, recipe: Recipe, target: Path) -> AdapterLog | None:
+    """Save the model and, where it has one, its adapter by itself; it is merged into the model."""
+    adapter = None if recipe.lora is None else save_adapter(model, target / ADAPTER_FOLDER)
+    if adapter is not None:
+        merge_adapter(model)
+    model.save_pretrained(str(target / MODEL_FOLDER), create_model_card=False, safe_serialization=True)
+    return adapter
 
 
 def _restore_best(model: SentenceTransformer, best: BestWeights, select: Select) -> SelectionLog:

@@ -17,7 +17,7 @@ from harness.experiment.data import Data, PartName
 from harness.experiment.evaluation import Evaluation
 from harness.experiment.lock import ResolvedSource
 from harness.experiment.recipe import Recipe
-from harness.models.device import Precision, describe_arithmetic
+from harness.models.device import Precision, describe_arithmetic, find_flash
 from harness.models.encoder import Encoder, count_truncated, encode_roles, make_encoder, open_encoder
 from harness.models.encoding import OWN_ENCODING, Encoding
 from harness.models.lora import find_peft
@@ -213,6 +213,7 @@ def train(
         "seed": seed,
         "precision": precision,
         **({} if guide is None else {"guide": guide.digest}),
+        **({} if (flash := find_flash(device)) is None else {"flash_attention": flash}),
         **({} if recipe.lora is None else {"peft": find_peft()}),
         **list_encoding(encoding),
         **list_numeric_inputs(device),

@@ -17,6 +17,7 @@ PACKAGES = (
     "accelerate",
     "bm25s",
     "datasets",
+    "flash_attn",
     "huggingface_hub",
     "ir_measures",
     "numpy",

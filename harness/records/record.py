@@ -153,6 +153,8 @@ class TrainingLog(Frozen):
     weights_sha256: Digest
     adapter: AdapterLog | None = None
     selected: SelectionLog | None = None
+    # None stands for the model's own.
+    attention: str | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,22 @@ def _as_it_was() -> Iterator[None]:
     # The older setting first: it sets both, and they refuse to differ.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cuda.matmul.fp32_precision = before
+
+
+@pytest.fixture
+def no_memory(device: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Have the model ask for more than there is: of a GPU's allocator; elsewhere its error is raised in its place."""
+    import torch
+    from transformers import BertModel
+
+    def ask(*_: Any, **__: Any) -> None:
+        if device.startswith("cuda"):
+            torch.empty(2**45, dtype=torch.uint8, device=device)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 32768.00 GiB. GPU 0 has 80.00 GiB in all.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BertModel, "forward", ask)
+        yield patch
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

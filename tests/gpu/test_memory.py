@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -32,22 +30,6 @@ def test_records_have_the_devices_peak_and_are_whole(tmp_path: Path, device: str
         peak = record.stages["baseline" if record.training is None else "train"].peak_device_memory_bytes
         assert (peak is None) if device == "cpu" else (peak is not None and peak > 2**16)
     assert main(["verify", str(place.results), "--experiments", str(place.manifest.parent)]) == 0
-
-
-@pytest.fixture
-def no_memory(device: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Have the model ask for more than there is: of a GPU's allocator; elsewhere its error is raised in its place."""
-    import torch
-    from transformers import BertModel
-
-    def ask(*_: Any, **__: Any) -> None:
-        if device.startswith("cuda"):
-            torch.empty(2**45, dtype=torch.uint8, device=device)
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 32768.00 GiB. GPU 0 has 80.00 GiB in all.")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(BertModel, "forward", ask)
-        yield patch
 
 
 def test_training_without_memory_names_the_batch_and_what_to_change(
