@@ -31,6 +31,7 @@ from benchmarks.speed.table import TOLERANCE, render
 from benchmarks.speed.workbench import ROOT, Workbench, open_workbench
 from harness.core.files import write_atomically
 from harness.core.schema import format_json
+from harness.models.device import describe_arithmetic
 from harness.records.environment import collect_environment
 
 RECORD = Path("records") / "speed.json"
@@ -138,6 +139,7 @@ def note(record: dict[str, Any], part: str, found: Any, bench: Workbench) -> Non
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": environment.revision,
         "data": bench.origin,
+        "threads": describe_arithmetic().threads,
         "found": found,
     }
 

@@ -14,6 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.speed import ranking
@@ -92,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     other.add_argument("folder", type=Path)
     options = parser.parse_args(arguments)
     keep_freed_memory()
+    # With more, a part's time is also that of waiting for the other thread.
+    torch.set_num_threads(1)
     print(json.dumps(profile_model(options) if options.kind == "model" else profile_search(options.folder)))
 
 

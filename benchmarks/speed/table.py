@@ -12,6 +12,8 @@ from benchmarks.speed.steps import FREE
 
 TOLERANCE = 1e-6
 GIBIBYTE = 2**30
+# Parts whose processes choose their number of threads.
+ALONE = ("profile", "cluster")
 # Of a part's time: smaller ones are no row.
 LEAST_SHARE = 0.01
 
@@ -90,6 +92,8 @@ def render_machine(machine: Mapping[str, Any]) -> list[str]:
         if name in machine["parts"]:
             part = machine["parts"][name]
             made = f"Measured {part['created'][:10]} at commit {str(part['revision'])[:12]}"
+            if name not in ALONE and part.get("threads", environment["cpu_count"]) < environment["cpu_count"]:
+                made += f" with {part['threads']} of {environment['cpu_count']} threads"
             sections += write(part["found"], part, made)
     return sections
 
@@ -166,12 +170,12 @@ def _render_profile(found: Mapping[str, Any], part: Mapping[str, Any], made: str
         "### Where the time goes",
         (
             f"Shares of {told}, and of evaluating {found['models'][0]['passages']} passages ({evaluated}), on "
-            f"{part['data']}, under torch's profiler, which takes some time itself. {made}."
+            f"{part['data']}, with one thread, under torch's profiler, which takes some time itself. {made}."
         ),
         _tabulate(("part", *(name for name, _ in kinds)), _list_shares([one for _, one in kinds])),
         (
             f"One search of {search['queries']:,} queries over {search['passages']:,} passages, and the measures of "
-            f"its run ({search['seconds']:.2f} s)."
+            f"its run, with one thread ({search['seconds']:.2f} s)."
         ),
         _tabulate(("part", "share"), _list_shares([search])),
     ]

@@ -49,6 +49,15 @@ def test_what_was_not_measured_is_no_row() -> None:
     assert rows["seconds to evaluate"][:2] == ["4.00 (4.00 to 4.00)", "2.00 (2.00 to 2.00)"]
 
 
+def test_fewer_threads_than_cores_are_told_where_they_were_noted() -> None:
+    told = []
+    for threads in ({}, {"threads": 1}, {"threads": 2}):
+        record = make_record(prompted=False)
+        record["machines"]["x"]["parts"]["steps"] |= threads
+        told.append("with 1 of 2 threads" in render(record))
+    assert told == [False, True, False]
+
+
 def test_workers_are_held_against_as_many_times_one_of_them() -> None:
     seconds = {"local": [100.0, 120.0], "ray 1": [120.0, 120.0], "ray 2": [80.0, 60.0]}
     found = {"experiment": "e", "trials": 10, "cores": 2, "seconds": seconds}
