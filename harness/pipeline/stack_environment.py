@@ -107,6 +107,8 @@ def run_job(interpreter: Path, job: Job, folder: Path, *, threads: int, say: Cal
     Raises:
         StackError: the runner failed; says its last words.
     """
+    if _is_done(job, folder):  # to load all packages for nothing takes seconds
+        return
     # Nothing of this process's own packages may be found by the other interpreter.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
@@ -130,6 +132,12 @@ def run_job(interpreter: Path, job: Job, folder: Path, *, threads: int, say: Cal
     if runner.returncode:
         said = log.read_text(encoding="utf-8", errors="replace")
         raise StackError(f"{folder}: the runner ended with {runner.returncode}: {_cut_words(said)}")
+
+
+def _is_done(job: Job, folder: Path) -> bool:
+    """Say whether the runner has written all of a job; of each part it writes these files last."""
+    last = ("untrained/probe.json", *(f"{training.place}/training.json" for training in job.trainings))
+    return all((folder / name).is_file() for name in last)
 
 
 def _find_python(version: str) -> str:
