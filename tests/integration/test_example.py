@@ -22,6 +22,11 @@ PASSED, SUSPECT = 0, 3
 def repository(tmp_path: Path) -> Path:
     """A copy of the example, with the wheel where its requirements look for it."""
     repository = Path(shutil.copytree(EXAMPLE, tmp_path / "repository"))
+    manifest = repository / "faq.toml"
+    text = manifest.read_text(encoding="utf-8")
+    # Each training of the real model takes seconds, and what is shown here it shows with two as with three.
+    assert text.count("seeds = [0, 1, 2]") == 1
+    manifest.write_text(text.replace("seeds = [0, 1, 2]", "seeds = [0, 1]"), encoding="utf-8")
     wheel = ("wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(repository / "wheels"))
     subprocess.run([sys.executable, "-m", "pip", *wheel, str(copy_checkout(tmp_path / "checkout"))], check=True)
     return repository
