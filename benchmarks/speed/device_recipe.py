@@ -119,7 +119,7 @@ def run_harness(options: Any, train: list[Any], test: list[Any], clock: StepCloc
     )
     evaluated = evaluate(options, data, experiment.evaluation)
     # Stands in for a switch: torch's own choice, and no operator to name.
-    switch = patch("harness.models.trainer.deterministic_algorithms", lambda: nullcontext(()))
+    switch = patch("harness.models.trainer.deterministic_algorithms", lambda _: nullcontext(()))
     with tempfile.TemporaryDirectory() as name, switch if options.way == FREE else nullcontext():
         folder = Path(name)
         for part in ("target", "scratch"):

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # As in the pipeline, where another stage trains: one model in memory at a time.
     del encoder
     # Stands in for the switch: torch's own choice, and no operator to name.
-    switch = patch("harness.models.trainer.deterministic_algorithms", lambda: nullcontext(()))
+    switch = patch("harness.models.trainer.deterministic_algorithms", lambda _: nullcontext(()))
     free = switch if options.any_algorithms else nullcontext()
     with tempfile.TemporaryDirectory() as folder, free:
         step_seconds = measure_training(

@@ -9,7 +9,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.base.model import BaseModel
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 from sentence_transformers.sentence_transformer.training_args import BatchSamplers
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback, get_available_reporting_integrations
@@ -268,8 +269,11 @@ def storage_errors(place: Path) -> Iterator[None]:
 
 
 @contextmanager
-def deterministic_algorithms() -> Iterator[list[str]]:
+def deterministic_algorithms(device: str) -> Iterator[list[str]]:
     """Have torch take algorithms that give the same bits every time.
+
+    Where it only warns of operators that have none, its fused attention on GPUs sums gradients in any order, so that
+    attention is computed by plain products there (torch's attention_backward.cu).
 
     Yields:
         A list that the operators without such an algorithm on this device are added to, when they are first used.
@@ -294,8 +298,10 @@ def deterministic_algorithms() -> Iterator[list[str]]:
     # Filling finds reads of memory that nobody wrote, at the price of writing all of it twice.
     settings.fill_uninitialized_memory = False
     warnings.showwarning = note
+    plain = sdpa_kernel(SDPBackend.MATH) if device.startswith("cuda") else nullcontext()
     try:
-        yield operators
+        with plain:
+            yield operators
     finally:
         warnings.showwarning = show
         del os.environ[FLASH_SWITCH]

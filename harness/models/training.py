@@ -183,7 +183,7 @@ def train_model(
     clock.start()
     training = f"training in batches of {recipe.arguments.per_device_train_batch_size} rows"
     with (
-        deterministic_algorithms() as nondeterministic,
+        deterministic_algorithms(device) as nondeterministic,
         full_precision(),
         unpadding.on(),
         memory_errors(training, advice=advise_on_memory(recipe), error=TrainingError),

@@ -47,6 +47,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model without dropout, whose masks differ with the type of the numbers, and from one kernel to another."""
+    return build_tiny_model(tmp_path_factory.mktemp("gpu") / "still", dropout=0.0)
+
+
+@pytest.fixture(scope="session")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT wide and deep enough for a GPU's faster but less exact products to show."""
     return build_tiny_model(tmp_path_factory.mktemp("gpu") / "wide", hidden_size=128, layers=4)

@@ -34,23 +34,44 @@ def train(base: Path, folder: Path, recipe: Recipe, device: str, precision: Prec
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("way", ["padded", "grouped"])
 def test_narrow_training_learns_as_fp32_does(
-    base: Path, tmp_path: Path, device: str, precision: Precision, way: WayOnGpu
+    still: Path, tmp_path: Path, device: str, precision: Precision, way: WayOnGpu
 ) -> None:
     from safetensors.torch import load_file
 
     if precision == "fp16" and device == "cpu":
         pytest.skip("fp16 trains on GPUs alone")
     recipe = make_recipe(embedding=embed(way))
-    wide = train(base, tmp_path / "fp32", recipe, device)
-    narrow = train(base, tmp_path / precision, recipe, device, precision)
+    wide = train(still, tmp_path / "fp32", recipe, device)
+    narrow = train(still, tmp_path / precision, recipe, device, precision)
     assert (wide.log.precision, narrow.log.precision) == ("fp32", precision)
     assert narrow.log.batches == wide.log.batches
     assert narrow.log.weights_sha256 != wide.log.weights_sha256
     weights = load_file(narrow.folder / "model.safetensors").values()
     assert {str(one.dtype) for one in weights} == {"torch.float32"}
-    first, last = narrow.log.loss[0].loss, narrow.log.loss[-1].loss
-    assert last < first / 2
-    assert [point.loss for point in narrow.log.loss] == pytest.approx([point.loss for point in wide.log.loss], rel=0.1)
+    found, expected = ([point.loss for point in log.loss] for log in (narrow.log, wide.log))
+    assert found[0] == pytest.approx(expected[0], rel=0.02)
+    assert found[-1] < 0.8 * found[0]
+    if precision == "bf16":
+        # In fp16 the first steps may be skipped, until the scale of the loss fits.
+        assert found == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.usefixtures("device")
+def test_torchs_fused_attention_is_not_taken_where_bits_must_repeat() -> None:
+    """With warnings alone, as here, its backward pass on a GPU is in any order."""
+    import torch
+
+    from harness.models.trainer import deterministic_algorithms
+
+    backends: Any = torch.backends.cuda
+    flags = (backends.flash_sdp_enabled, backends.mem_efficient_sdp_enabled, backends.cudnn_sdp_enabled)
+    before = [flag() for flag in flags]
+    with deterministic_algorithms("cuda:0"):
+        assert [flag() for flag in flags] == [False, False, False]
+        assert backends.math_sdp_enabled()
+    assert [flag() for flag in flags] == before
+    with deterministic_algorithms("cpu"):
+        assert [flag() for flag in flags] == before
 
 
 @pytest.mark.parametrize("way", ["padded", "grouped"])
@@ -72,7 +93,7 @@ def test_what_the_same_bits_cost_is_measured(
     recipe = make_recipe(embedding=embed("padded"))
     train(base, tmp_path / "warm", recipe, device)
     repeated = train(base, tmp_path / "repeated", recipe, device)
-    monkeypatch.setattr("harness.models.trainer.deterministic_algorithms", lambda: nullcontext(()))
+    monkeypatch.setattr("harness.models.trainer.deterministic_algorithms", lambda _: nullcontext(()))
     free = train(base, tmp_path / "free", recipe, device)
     assert free.log.batches == repeated.log.batches
     assert free.log.loss[0].loss == pytest.approx(repeated.log.loss[0].loss, rel=1e-5)

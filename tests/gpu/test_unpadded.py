@@ -74,12 +74,6 @@ def flash(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_process_flash_kwargs_fn", untyped._lazy_define_process_function(attend))
 
 
-@pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model without dropout, so that both ways compute the same."""
-    return build_tiny_model(tmp_path_factory.mktemp("still") / "model", dropout=0.0)
-
-
 def test_training_without_padding_is_training_with_it(
     still: Path, tmp_path: Path, device: str, request: pytest.FixtureRequest
 ) -> None:

@@ -172,12 +172,12 @@ def test_operators_without_a_deterministic_algorithm_are_listed_once_and_still_w
 
     from harness.models.trainer import deterministic_algorithms
 
-    with warnings.catch_warnings(record=True) as said, deterministic_algorithms() as operators:
+    with warnings.catch_warnings(record=True) as said, deterministic_algorithms("cpu") as operators:
         warnings.simplefilter("always")
         for _ in range(2):
             torch.zeros(4).put_(torch.tensor([0, 1]), torch.ones(2))
     assert operators == ["put_"]
     assert [str(warning.message).split(" does not ")[0] for warning in said] == ["put_", "put_"]
-    with deterministic_algorithms() as operators:
+    with deterministic_algorithms("cpu") as operators:
         torch.zeros(4).cumsum(0)
     assert operators == []
