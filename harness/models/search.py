@@ -35,6 +35,7 @@ _CHUNK_PASSAGES = 2048  # a chunk's vectors and a block of its scores stay in th
 _BLOCK_SCORES = 1024 * _CHUNK_PASSAGES
 _STRETCH_PASSAGES = 131_072  # scored coarsely together: one stretch gives floors that no other raises by much
 _BLOCK_QUERIES = 512
+_PAIRED_PASSAGES = 16_384  # in float64 at once, for the scores of pairs
 _LENGTH_EPSILON = 1e-12  # that of torch.nn.functional.normalize, hence of cos_sim
 
 
@@ -310,7 +311,7 @@ def _score_pairs(
     # Each passage is read once, front to back as a memory map wants it.
     untyped: Any = passage
     rows, place = untyped.unique(return_inverse=True)
-    step = max(1, memory_bytes // (32 * queries.shape[1]))
+    step = max(1, min(_PAIRED_PASSAGES, memory_bytes // (32 * queries.shape[1])))
     for start in range(0, len(rows), step):
         passages = _copy64(passage_embeddings[rows[start : start + step].numpy()], "cpu", unit=unit)
         pairs = ((place >= start) & (place < start + step)).nonzero().flatten()
