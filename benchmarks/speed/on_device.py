@@ -25,6 +25,7 @@ from benchmarks.speed.made_up import SHAPES, Shape, build_model, write_rows
 from benchmarks.speed.workbench import ROOT, run_module
 from harness.core.files import write_atomically
 from harness.core.schema import format_json
+from harness.errors import HarnessError
 from harness.models.device import full_precision, name_device, native_bf16, open_device, pick_device, synchronize
 from harness.models.loading import load_model
 from harness.records.environment import collect_environment
@@ -143,10 +144,14 @@ def measure_on_device(
 def isolate(wanted: str) -> str:
     """Have this process and those that it starts see one GPU: the plain recipe's trainer would take all of them."""
     kind, _, index = wanted.partition(":")
-    if kind == "cuda":
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", index or "0")
-        return pick_device("cuda:0")
-    return pick_device(wanted)
+    if kind != "cuda":
+        return pick_device(wanted)
+    number, seen = int(index or 0), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = seen.split(",") if seen else [str(one) for one in range(number + 1)]
+    if number >= len(names):
+        raise HarnessError(f"device is {wanted!r}, but CUDA_VISIBLE_DEVICES is {seen!r}")
+    os.environ["CUDA_VISIBLE_DEVICES"] = names[number]
+    return pick_device("cuda:0")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.errors import TrainingError
 from harness.experiment.negatives import Negatives
-from harness.models.device import memory_errors
+from harness.models.device import full_precision, memory_errors
 from harness.models.encoder import apply_length
 from harness.models.encoding import Encoding
 from harness.models.loading import load_model
@@ -48,7 +48,11 @@ def mine_negatives(
     arguments: dict[str, Any] = dict(negatives.arguments)
     # Its progress bars cannot be switched off, and would run into our own.
     bars = contextlib.redirect_stderr(io.StringIO())
-    with bars, memory_errors("mining negatives", advice="free some, or take a smaller model", error=TrainingError):
+    with (
+        bars,
+        full_precision(),
+        memory_errors("mining negatives", advice="free some, or take a smaller model", error=TrainingError),
+    ):
         mined = mine_hard_negatives(
             table,
             model,

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from benchmarks.speed.device_recipe import WAYS, StepClock
 from benchmarks.speed.made_up import SHAPES
 from benchmarks.speed.on_device import SEARCHED, Budget, render
 from benchmarks.speed.workbench import Finished
+from harness.errors import HarnessError
 from tests.support.tiny_model import build_tokenizer
 
 MODEL = "all-MiniLM-L6-v2"
@@ -82,6 +84,26 @@ def test_a_round_that_would_not_end_in_time_is_not_begun(monkeypatch: pytest.Mon
     monkeypatch.setattr(on_device, "run_module", run_for(120.0))
     budget.run("any")
     assert not budget.has_room()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen", "taken"),
+    [("cuda", "", "0"), ("cuda:2", "", "2"), ("cuda:1", "5,7", "7"), ("cuda", "GPU-8f", "GPU-8f")],
+)
+def test_one_gpu_is_seen_since_the_plain_trainer_takes_all(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, seen: str, taken: str
+) -> None:
+    monkeypatch.setattr(on_device, "pick_device", lambda device: device)
+    # Set to nothing it is as if it were not set, and it is put back in any case.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+    assert on_device.isolate(wanted) == "cuda:0"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == taken
+
+
+def test_a_gpu_that_is_not_seen_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    with pytest.raises(HarnessError, match=r"device is 'cuda:2', but CUDA_VISIBLE_DEVICES is '5,7'"):
+        on_device.isolate("cuda:2")
 
 
 def test_steps_are_timed_from_the_end_of_the_first_few_to_the_last() -> None:
