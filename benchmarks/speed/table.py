@@ -29,27 +29,38 @@ row has them, are E5's: `query: ` and `passage: `."""
 LIMITS = """\
 ## What the limits are, and what lies between
 
-- **Training and evaluating**: the limit is the arithmetic that the texts need without padding, at the rate of
-  torch's own linear layer measured in the same round: in bf16 for training where the processor multiplies it
-  natively, else in fp32, and in fp32 for evaluating. What lies between is softmax, GELU (computed twice, to
-  keep memory down), LayerNorm and dropout, which are bound by memory rather than by matrix products, smaller
-  products than the limit's, the optimizer and the tokenizer. Above 100 % the harness has its fp32 products done
-  by oneDNN, which is faster than torch's default with AVX-512.
-- **How many times faster training can be** follows from the processor. The plain recipe spends about 3.9 times
-  the arithmetic on padding, so without native bf16 the limit is near 4 to 5 times; native bf16 multiplies that
-  by how much faster than fp32 it is (AVX-512: about 4, AMX: about 5). The 12 and 8 times that were asked for
-  were not reached where there is AMX either.
-- **Evaluating**: the library sorts by length too, so padding is not what is saved here, and both sides compute
-  in fp32: without a faster fp32 product (AVX-512 on processors other than Intel's) the harness cannot be twice
-  as fast.
-- **The whole matrix** is made of these two. Cut down, it trains for few steps, so evaluating weighs more than in
-  the whole experiment. The harness evaluates an untrained model once and not once per seed; loading, records,
-  runs and tables are its own cost.
-- **Large corpora**: the limit is the bare matrix product of all queries and passages, in bf16 where that is
-  native, else in fp32. What lies between is the search for scores above each query's floor, and the exact
-  scores of the shortlists, which cost the same for any number of passages and so weigh most on few. The
-  evaluator's own products are in fp32; where the harness's must be too, the product alone takes about a quarter
-  of the evaluator's time, so the 5 times that were asked for need native bf16. All this is of cosines and dot products:
+- **Training and evaluating**: the limit is the arithmetic that the texts need without padding, at the rate of torch's
+  own linear layer measured in the same round: in bf16 for training where the processor multiplies it natively, else
+  in fp32, and in fp32 for evaluating. What lies between, the profile says: mostly operators that are bound by memory
+  rather than by matrix products (attention's copies and masks, GELU, computed twice to keep memory down, dropout,
+  softmax, LayerNorm, the optimizer), and products smaller than the limit's. The tokenizer is a hundredth of a step:
+  there is nothing to gain by tokenizing the next batch meanwhile. Above 100 % the harness has its fp32 products done
+  by oneDNN, which is faster than torch's default with AVX-512 on processors other than Intel's.
+- **85 % of the limit for MPNet and 70 % for MiniLM in training, and 95 % in evaluating, were asked for.** Of
+  training, no machine measured reaches either: without native bf16 it is 78 % and 65 %, and the faster the processor
+  multiplies bf16, the less, since only products become faster. With AMX, which multiplies bf16 six times as fast as
+  fp32, MiniLM reaches 12 % (MPNet was profiled there, but not held against the plain recipe): the layers' products
+  are 30 % of a MiniLM step and 47 % of an MPNet step, and the rest is spread over a dozen kinds of operators. Of
+  evaluating, 95 % is reached with AVX-512 on AMD's processor with native bf16 alone. More at the same bits was not
+  found: a cast of each weight once a step and a fused optimizer are there already, weights laid out for oneDNN
+  beforehand multiply a twentieth faster. torch.compile was not tried: it could fuse the small operators, but every
+  batch has attention blocks of its own shapes to compile for, and other sums give other weights for a seed.
+- **How many times faster training can be** follows from the processor. The plain recipe spends about 3.9 times the
+  arithmetic on padding, so without native bf16 the limit is near 4 to 5 times; native bf16 multiplies that by how
+  much faster than fp32 it is (AVX-512: about 4, AMX: about 6). The 12 and 8 times that were asked for were not
+  reached where there is AMX either.
+- **Evaluating**: the library sorts by length too, so padding is not what is saved here, and both sides compute in
+  fp32: without a faster fp32 product (AVX-512 on processors other than Intel's) the harness cannot be twice as fast.
+- **The whole matrix** is made of these two. Cut down, it trains for few steps, so evaluating weighs more than in the
+  whole experiment. The harness evaluates an untrained model once and not once per seed; loading, records, runs and
+  tables are its own cost.
+- **Large corpora**: the limit is the bare matrix product of all queries and passages, in bf16 where that is native,
+  else in fp32. What lies between, the profile says: the search for scores above each query's floor, the exact scores
+  of the shortlists, which cost the same for any number of passages and so weigh most on few, and the measures by
+  ir_measures. 5 times were asked for where bf16 is native, and were not reached. Up to 50,000 passages the scores are
+  the evaluator's to the bit, so that the harness computes the same fp32 product and gains only on the rest. With
+  100,000 the harness reaches 3.4 times with one thread, and its search alone 3.8 times. Where its products must be in
+  fp32, the product alone takes about a quarter of the evaluator's time. All this is of cosines and dot products:
   Euclidean and Manhattan similarities have no shortlist and are computed pair by pair."""
 
 FOOT = (
