@@ -79,8 +79,9 @@ def gate(action: Path, runner: Path, repository: Path, tmp_path: Path) -> Call:
         folder = Path(shutil.copytree(repository, tmp_path / "repository"))
         if change is not None:
             change(folder)
-        shutil.copytree(runner, tmp_path / "runner", symlinks=True)
-        shutil.rmtree(tmp_path / "runner" / "harness" / "results")
+        # The environment is only read, and its programs name the folder that it was made in anyway.
+        shutil.copytree(runner, tmp_path / "runner", ignore=shutil.ignore_patterns("results", "venv"))
+        (tmp_path / "runner" / "harness" / "venv").symlink_to(runner / "harness" / "venv")
         return call(action, tmp_path / "runner", folder, **inputs)
 
     return gate
