@@ -13,6 +13,7 @@ from harness.experiment.negatives import Negatives
 from harness.models.device import full_precision, memory_errors
 from harness.models.encoder import apply_length
 from harness.models.encoding import Encoding
+from harness.models.failures import model_errors
 from harness.models.loading import load_model
 
 Pair = tuple[str, str]
@@ -31,7 +32,7 @@ def mine_negatives(
         encoding: how the manifest wants the model asked.
 
     Raises:
-        SourceError: the model cannot be loaded.
+        SourceError: the model cannot be loaded, or cannot embed these texts.
         TrainingError: there are fewer passages than ranks asked for, or no pair has enough negatives.
     """
     from datasets import Dataset  # noqa: PLC0415 - heavy
@@ -52,6 +53,7 @@ def mine_negatives(
         bars,
         full_precision(),
         memory_errors("mining negatives", advice="free some, or take a smaller model", error=TrainingError),
+        model_errors(model, "mine negatives", place=str(folder)),
     ):
         mined = mine_hard_negatives(
             table,

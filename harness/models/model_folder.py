@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from harness.core.schema import Frozen, decode, read_text
+from harness.core.schema import decode, read_text
 from harness.core.text import clip
 from harness.errors import SourceError
 from harness.experiment.model import Similarity
 from harness.models.device import describe_failure
+from harness.models.module_settings import KINDS, Read, find_wrong_size, has_vocabulary
 from harness.sources.fetch import is_unwanted
 
 # Formats that run code of the file's author when they are loaded.
@@ -47,8 +49,6 @@ OTHER_MODULES = (
     ("sentence_transformers.multi_vector_encoder.", "MultiVectorEncoder"),
     ("pylate.", "MultiVectorEncoder"),
 )
-# As configurations call the number of layers: num_hidden_layers, num_layers, n_layers, n_layer.
-LAYERS = re.compile(r"(?:num|n)_(?:[a-z]+_)*layers?")
 ROUTERS = frozenset({"Asym", "Router"})
 # Keyword arguments for transformers in a Transformer's own file, under their old and new names.
 OPTIONS = ("model_args", "model_kwargs", "tokenizer_args", "processor_kwargs", "config_args", "config_kwargs")
@@ -58,6 +58,7 @@ CLASSIFIER = "ForSequenceClassification"
 MODULES_FILE = "modules.json"
 MODEL_FILE = "config_sentence_transformers.json"
 CONFIG_FILE = "config.json"
+TOKENIZER_FILE = "tokenizer_config.json"
 TRANSFORMER_FILE = re.compile(r"sentence_[a-z-]+_config\.json")
 # A vocabulary of 256,000 tokens takes 35 MB.
 JSON_LIMIT_BYTES = 256 * 2**20
@@ -66,13 +67,7 @@ SHOWN_CHARACTERS = 300
 PATH_CHARACTERS = 200
 
 
-class _Read(Frozen):
-    """A file of the library's, of which the harness needs only some keys."""
-
-    model_config = ConfigDict(extra="ignore")
-
-
-class ModuleEntry(_Read):
+class ModuleEntry(Read):
     """A line of modules.json: the module's class, and its folder inside the model's."""
 
     name: str
@@ -80,7 +75,7 @@ class ModuleEntry(_Read):
     type: str
 
 
-class _Modules(_Read):
+class _Modules(Read):
     modules: tuple[ModuleEntry, ...]
 
     @field_validator("modules")
@@ -92,12 +87,12 @@ class _Modules(_Read):
         return modules
 
 
-class _Router(_Read):
+class _Router(Read):
     types: dict[str, str]
     structure: dict[str, tuple[str, ...]]
 
 
-class ModelSettings(_Read):
+class ModelSettings(Read):
     """What config_sentence_transformers.json says of a model."""
 
     prompts: Annotated[dict[str, str | None], Field(default_factory=dict)]
@@ -151,10 +146,12 @@ def check_model_folder(folder: Path) -> ModelFolder:
     for name, content in contents.items():
         if name.endswith(".safetensors.index.json"):
             _check_shards(folder / name, content)
-    tensors = sum(_count_tensors(path) for path in weights)
-    for name, content in contents.items():
-        if isinstance(content, dict):
-            _check_layers(folder / name, content, tensors)
+    shapes = {path.relative_to(folder).as_posix(): _read_sizes(path) for path in weights}
+    for name, place in _list_places(folder, modules, contents):
+        if name == "Transformer":
+            _check_transformer(folder, place, names, contents, shapes)
+        elif name in KINDS:
+            _check_settings(name, folder, place, contents, shapes)
     return ModelFolder(folder, modules, settings)
 
 
@@ -180,7 +177,7 @@ def _parse(path: Path) -> Any:
         raise SourceError(f"{path}: not valid JSON: {clip(str(cause), SHOWN_CHARACTERS)}") from cause
 
 
-ReadType = TypeVar("ReadType", bound=_Read)
+ReadType = TypeVar("ReadType", bound=Read)
 
 
 def _read(kind: type[ReadType], content: Any, path: Path) -> ReadType:
@@ -230,21 +227,23 @@ def _check_modules(folder: Path, contents: Mapping[str, Any]) -> tuple[ModuleEnt
 
 def _check_router(folder: Path, place: PurePosixPath, contents: Mapping[str, Any]) -> None:
     """Check the modules that a router names; a router inside another is not one that the library makes."""
+    path, router = _read_router(folder, place, contents)
+    for identity, reference in router.types.items():
+        inner = _check_class(reference, path)
+        if inner in ROUTERS:
+            raise SourceError(f"{path}: {show_value(identity)} is a Router inside a Router")
+        _check_configuration(inner, folder, place / _check_place(identity, path), contents)
+    unknown = sorted({part for parts in router.structure.values() for part in parts} - set(router.types))
+    if unknown:
+        raise SourceError(f"{path}: the structure names {show_value(unknown[0])}, which is not among the types")
+
+
+def _read_router(folder: Path, place: PurePosixPath, contents: Mapping[str, Any]) -> tuple[Path, _Router]:
     names = [(place / name).as_posix() for name in ("router_config.json", CONFIG_FILE)]
     name = next((name for name in names if name in contents), None)
     if name is None:
         raise SourceError(f"{folder / names[0]}: expected the routes of a Router, found no such file")
-    router = _read(_Router, contents[name], folder / name)
-    for identity, reference in router.types.items():
-        inner = _check_class(reference, folder / name)
-        if inner in ROUTERS:
-            raise SourceError(f"{folder / name}: {show_value(identity)} is a Router inside a Router")
-        _check_configuration(inner, folder, place / _check_place(identity, folder / name), contents)
-    unknown = sorted({part for parts in router.structure.values() for part in parts} - set(router.types))
-    if unknown:
-        raise SourceError(
-            f"{folder / name}: the structure names {show_value(unknown[0])}, which is not among the types"
-        )
+    return folder / name, _read(_Router, contents[name], folder / name)
 
 
 def _check_place(path: str, file: Path) -> PurePosixPath:
@@ -336,25 +335,66 @@ def _check_shards(path: Path, content: Any) -> None:
             raise SourceError(f"{path}: names the file {show_value(shard)}, which is not beside it")
 
 
-def _count_tensors(path: Path) -> int:
-    """Read the header, which says how long the file must be, and count what it lists."""
+def _read_sizes(path: Path) -> list[int]:
+    """Read the header, which says how long the file must be, and return how many numbers each weight has."""
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - the numpy half, but still 50 ms
 
     try:
         with safe_open(path, framework="numpy") as tensors:
-            count = len(list(tensors.keys()))
+            sizes = [math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()]  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError, ValueError, RuntimeError) as cause:
         raise SourceError(f"{path}: not whole safetensors: {describe_failure(cause)}") from cause
-    if not count:
+    if not sizes:
         raise SourceError(f"{path}: holds no weights")
-    return count
+    return sizes
 
 
-def _check_layers(path: Path, content: Mapping[str, Any], tensors: int) -> None:
-    """Refuse more layers than there are weights: they would be built one by one, for as long as somebody likes."""
-    for key, value in content.items():
-        if LAYERS.fullmatch(key) and isinstance(value, int) and value > tensors:
+def _list_places(
+    folder: Path, modules: Sequence[ModuleEntry], contents: Mapping[str, Any]
+) -> Iterator[tuple[str, PurePosixPath]]:
+    """Yield (class, folder) of each module, those of a router among them."""
+    if not modules:
+        yield "Transformer", PurePosixPath()
+    for module in modules:
+        name, place = _check_class(module.type, folder / MODULES_FILE), PurePosixPath(module.path)
+        if name in ROUTERS:
+            path, router = _read_router(folder, place, contents)
+            yield from ((_check_class(inner, path), place / part) for part, inner in router.types.items())
+        else:
+            yield name, place
+
+
+def _check_transformer(
+    folder: Path,
+    place: PurePosixPath,
+    names: Sequence[str],
+    contents: Mapping[str, Any],
+    sizes: Mapping[str, Sequence[int]],
+) -> None:
+    """Refuse sizes that its weights cannot have, and a tokenizer that would know no word."""
+    config = (place / CONFIG_FILE).as_posix()
+    if isinstance(contents.get(config), dict):
+        every = [size for own in sizes.values() for size in own]
+        wrong = find_wrong_size(contents[config], len(every), sum(every))
+        if wrong is not None:
+            key, value, why = wrong
+            raise SourceError(f"{folder / config}: {clip(key, SHOWN_CHARACTERS)} is {show_value(value)}, {why}")
+    own = [PurePosixPath(name).name for name in names if PurePosixPath(name).parent == place]
+    if not has_vocabulary(own, contents.get((place / TOKENIZER_FILE).as_posix())):
+        raise SourceError(f"{folder / place}: expected a tokenizer's words (tokenizer.json, vocab.txt or the like)")
+
+
+def _check_settings(
+    name: str, folder: Path, place: PurePosixPath, contents: Mapping[str, Any], sizes: Mapping[str, Sequence[int]]
+) -> None:
+    """Refuse a module's file of wrong types, or of sizes that the weights beside it cannot have."""
+    file, kind = KINDS[name]
+    path = (place / file).as_posix()
+    if path not in contents:
+        return  # which the library says
+    held = sum(sum(own) for weights, own in sizes.items() if PurePosixPath(weights).parent == place)
+    for keys, size in _read(kind, contents[path], folder / path).list_sizes():
+        if size > held:
             raise SourceError(
-                f"{path}: {clip(key, SHOWN_CHARACTERS)} is {show_value(value)}, but the model's files hold {tensors} "
-                "weights"
+                f"{folder / path}: {keys} is {show_value(size)}, but the weights beside it are {held} numbers"
             )

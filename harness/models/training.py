@@ -153,26 +153,28 @@ def train_model(
             best.consider(sofar, step=trainer.state.global_step, value=values[recipe.select.measure])
         return values
 
-    trainer = RecipeTrainer(
-        model=model,
-        args=make_arguments(
-            recipe,
-            seed=seed,
-            device=device,
+    # A loss may not take such a model, or such a guide.
+    with model_errors(model, "be trained by this loss", place=str(base), error=TrainingError):
+        trainer = RecipeTrainer(
+            model=model,
+            args=make_arguments(
+                recipe,
+                seed=seed,
+                device=device,
+                precision=precision,
+                output=scratch / "trainer",
+                trackers=trackers,
+                inputs=list_inputs(model, recipe.texts, encoding),
+            ),
+            train_dataset=table,
+            recipe=recipe,
             precision=precision,
-            output=scratch / "trainer",
-            trackers=trackers,
-            inputs=list_inputs(model, recipe.texts, encoding),
-        ),
-        train_dataset=table,
-        recipe=recipe,
-        precision=precision,
-        evaluate_model=None if evaluate is None else evaluate_so_far,
-        keep=keep,
-        guide=None if guide is None else load_model(guide, device=device),
-        batches=() if newest is None else newest.seal.batches,
-        callbacks=make_callbacks(scratch / LOG_FOLDER, progress=progress),
-    )
+            evaluate_model=None if evaluate is None else evaluate_so_far,
+            keep=keep,
+            guide=None if guide is None else load_model(guide, device=device),
+            batches=() if newest is None else newest.seal.batches,
+            callbacks=make_callbacks(scratch / LOG_FOLDER, progress=progress),
+        )
     trainer.remove_callback(PrinterCallback)
     rows = trainer.count_rows()
     if recipe.loss.kind.in_batch and not recipe.negatives_per_row and rows.batches_of_one == rows.batches:

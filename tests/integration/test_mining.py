@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 
 from harness.cli.main import main
-from harness.errors import TrainingError
+from harness.errors import SourceError, TrainingError
 from harness.evidence.verify import verify_records
 from harness.experiment.negatives import Negatives
 from harness.experiment.trial import list_trials
@@ -24,7 +24,7 @@ from harness.pipeline.run_trial import open_context, run_trial
 from harness.pipeline.selection import RunConfig, select_experiment
 from harness.records.record import MiningLog, Record, read_record
 from tests.support.manifests import TINY, make_rows, write_data
-from tests.support.tiny_model import build_tiny_model
+from tests.support.tiny_model import build_tiny_model, put_beyond_embeddings
 
 HARD = """
 [recipes.hard]
@@ -52,6 +52,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for trial in trials:
         run_trial(trial, context, Progress(io.StringIO(), trials))
     return folder
+
+
+def test_a_model_that_cannot_embed_is_one_line(tmp_path: Path) -> None:
+    model = build_tiny_model(tmp_path / "model")
+    put_beyond_embeddings(model, "gene")
+    pairs = [(row["question"], row["answer"]) for row in make_rows(0, 20)]
+    negatives = Negatives(model="other", num_negatives=2, range_min=1, range_max=6)
+    with pytest.raises(SourceError, match=r"model: the model cannot mine negatives .*IndexError") as caught:
+        mine_negatives(model, pairs, negatives, device="cpu", encoding=OWN_ENCODING)
+    assert "\n" not in str(caught.value)
 
 
 def read_hard(folder: Path) -> Record:

@@ -18,6 +18,7 @@ import pytest
 
 from harness.errors import SourceError
 from harness.sources.fetch import is_wanted
+from tests.support.model_kinds import build
 from tests.support.tiny_model import build_tiny_model
 
 MANY_DIGITS = "7" * 6000
@@ -47,6 +48,19 @@ def edit(name: str, **changes: Any) -> Callable[[Path], None]:
 
 def cut(name: str, most: int) -> Callable[[Path], None]:
     return lambda folder: os.truncate(folder / name, most)
+
+
+def remove(*names: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return change
+
+
+def name_tokenizer(folder: Path) -> None:
+    remove("tokenizer.json")(folder)
+    write("tokenizer_config.json", {"tokenizer_class": "BertTokenizer"})(folder)
 
 
 def list_module(reference: str, path: str = "1_Pooling") -> Callable[[Path], None]:
@@ -98,8 +112,39 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "weights of another model": (swap_weights, "", "weights that the model uses are not in its safetensors"),
     "a weight less": (drop_weight, "", "1 weights that the model uses"),
     "a hidden size that the weights lack": (edit("config.json", hidden_size=64), "", "cannot be loaded"),
+    **{
+        f"{key} of {value}": (edit("config.json", **{key: value}), "config.json", f"{key} is {value}, expected")
+        for key in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size", "max_position_embeddings")
+        for value in (-1, 0)
+    },
+    **{
+        f"{key} of {10**12}": (edit("config.json", **{key: 10**12}), "config.json", f"{key} is {10**12}, but")
+        for key in ("hidden_size", "num_attention_heads", "intermediate_size", "vocab_size", "max_position_embeddings")
+    },
+    "layers of a part below 0": (
+        edit("config.json", text_config={"num_layers": -3}),
+        "config.json",
+        "num_layers is -3, expected none below 0",
+    ),
+    "no tokenizer": (remove("tokenizer.json", "tokenizer_config.json"), "", "expected a tokenizer's words"),
+    "a tokenizer of which only the class is named": (name_tokenizer, "", "expected a tokenizer's words"),
+    **{
+        f"pooling with {key} {str(value)[:20]}": (
+            edit("1_Pooling/config.json", **{key: value}),
+            "1_Pooling/config.json",
+            key,
+        )
+        for key, value in (
+            ("embedding_dimension", 0),
+            ("embedding_dimension", 10**12),
+            ("embedding_dimension", "../x"),
+            ("pooling_mode", ["mean"] * 10_000),
+            ("pooling_mode", "/etc/passwd"),
+            ("include_prompt", "/etc/passwd"),
+        )
+    },
     "a vocabulary that the weights lack": (
-        edit("config.json", vocab_size=10**12),
+        edit("config.json", vocab_size=999),
         "",
         "1 weights of another shape than its configuration says: embeddings.word_embeddings.weight",
     ),
@@ -202,10 +247,10 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "an activation of Python's": (add_dense("os.system"), "config.json", "os.system"),
     "pooling of an unknown mode": (
         edit("1_Pooling/config.json", pooling_mode="median"),
-        "",
-        "Invalid pooling mode",
+        "1_Pooling/config.json",
+        "pooling_mode",
     ),
-    "pooling a list": (write("1_Pooling/config.json", []), "", "cannot be loaded"),
+    "pooling a list": (write("1_Pooling/config.json", []), "1_Pooling/config.json", "expected a JSON object"),
     "sentence_bert_config cut": (cut("sentence_bert_config.json", 10), "sentence_bert_config.json", "not valid JSON"),
     "sentence_bert_config a number": (write("sentence_bert_config.json", "1"), "sentence_bert_config.json", "object"),
     "sentence_bert_config whose tokenizer lies elsewhere": (
@@ -291,6 +336,58 @@ def test_a_broken_folder_is_one_line_that_names_the_file(
     assert not (tmp_path / "ran").exists()
     # Nothing that a library says beside it commands the terminal.
     assert "\x1b" not in message + "".join(capfd.readouterr())
+
+
+WHAT_MODULES_SAY = [
+    ("Dense", "2_Dense/config.json", {"in_features": 60_000, "out_features": 60_000}, "are 768 numbers"),
+    ("Dense", "2_Dense/config.json", {"in_features": 10**12}, "in_features x out_features is 24000000000000, but"),
+    ("Dense", "2_Dense/config.json", {"out_features": 0}, "out_features: found 0"),
+    ("Dense", "2_Dense/config.json", {"bias": "/etc/passwd"}, "bias: found '/etc/passwd'"),
+    ("LayerNorm", "2_LayerNorm/config.json", {"dimension": 10**10}, "dimension is 10000000000, but"),
+    ("LayerNorm", "2_LayerNorm/config.json", {"dimension": [32, 10**9]}, "dimension: found"),
+    ("WeightedLayerPooling", "1_WeightedLayerPooling/config.json", {"num_hidden_layers": 10**9}, "is 1000000000, but"),
+    ("WeightedLayerPooling", "1_WeightedLayerPooling/config.json", {"layer_start": -(10**9)}, "layer_start: found"),
+    ("LSTM", "1_LSTM/lstm_config.json", {"hidden_dim": 50_000}, "hidden_dim x embedding_dimension x num_layers is"),
+    ("LSTM", "1_LSTM/lstm_config.json", {"num_layers": 10**8}, "hidden_dim x embedding_dimension x num_layers is"),
+    ("LSTM", "1_LSTM/lstm_config.json", {"dropout": 7}, "dropout: found 7"),
+    (
+        "CNN",
+        "1_CNN/cnn_config.json",
+        {"kernel_sizes": [10**12]},
+        "in_embedding_dimension x out_channels x kernel_sizes",
+    ),
+    ("CNN", "1_CNN/cnn_config.json", {"kernel_sizes": [1] * 10**5}, "in_embedding_dimension x out_channels x kernel_s"),
+    ("CNN", "wordembedding_config.json", {"max_seq_length": -1}, "max_seq_length: found -1"),
+    ("Dropout", "2_Dropout/config.json", {"dropout": -1}, "dropout: found -1"),
+    ("BoW", "0_BoW/config.json", {"vocab": "x"}, "vocab: found 'x'"),
+    ("WordWeights", "1_WordWeights/config.json", {"word_weights": {"gene": "x"}}, "word_weights.gene: found 'x'"),
+    ("Router of transformers", "query_0_Transformer/config.json", {"num_hidden_layers": -1}, "num_hidden_layers is -1"),
+]
+
+
+@pytest.mark.parametrize(("kind", "file", "change", "words"), WHAT_MODULES_SAY)
+def test_a_module_is_not_made_larger_than_its_weights(
+    kind: str, file: str, change: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    from harness.models.model_folder import check_model_folder
+
+    folder = build(tmp_path, kind)
+    check_model_folder(folder)
+    edit(file, **change)(folder)
+    with pytest.raises(SourceError) as caught:
+        check_model_folder(folder)
+    assert str(caught.value).startswith(f"{folder / file}: ")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_tokenizer_of_bytes_needs_no_words() -> None:
+    from harness.models.module_settings import has_vocabulary
+
+    assert has_vocabulary(["config.json"], {"tokenizer_class": "ByT5Tokenizer"})
+    assert not has_vocabulary(["config.json"], {"tokenizer_class": "BertTokenizer"})
+    assert not has_vocabulary(["config.json"], None)
 
 
 class _Mark:
@@ -440,3 +537,8 @@ def test_every_file_that_a_tokenizer_is_made_from_is_hashed() -> None:
     names = list_vocabularies()
     assert {"vocab.txt", "merges.txt", "tokenizer.json", "spiece.model", "bpe.codes", "source.spm"} <= names
     assert [name for name in sorted(names) if not is_wanted(f"0_Transformer/{name}", "model")] == []
+    from harness.models.module_settings import has_vocabulary
+
+    # Beside it lie settings of the tokenizer's, which name no word.
+    rest = {name for name in names if not has_vocabulary([name], None)}
+    assert rest == set(), rest

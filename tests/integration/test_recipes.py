@@ -18,6 +18,7 @@ from harness.models.training import Checkpoint, train_model
 from harness.pipeline.rows import Row
 from harness.pipeline.stages import list_inputs
 from harness.records.record import RowsUsed
+from tests.support.model_kinds import build
 from tests.support.tiny_model import build_tiny_model
 from tests.support.tiny_training import make_recipe, make_rows
 
@@ -57,7 +58,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
-def train(base: Path, folder: Path, *, rows: Sequence[Row] = ROWS, **changes: Any) -> Checkpoint:
+def train(
+    base: Path, folder: Path, *, rows: Sequence[Row] = ROWS, guide: Path | None = None, **changes: Any
+) -> Checkpoint:
     """Train three steps of eight rows, unless the changes say otherwise."""
     recipe = make_recipe(**{"inputs": ("query", "passage"), "num_train_epochs": 1, "save_steps": 100, **changes})
     for name in ("target", "scratch"):
@@ -71,7 +74,7 @@ def train(base: Path, folder: Path, *, rows: Sequence[Row] = ROWS, **changes: An
         precision="fp32",
         target=folder / "target",
         scratch=folder / "scratch",
-        guide=build_tiny_model(folder / "guide", seed=1) if recipe.loss.guide else None,
+        guide=guide or (build_tiny_model(folder / "guide", seed=1) if recipe.loss.guide else None),
     )
 
 
@@ -94,6 +97,14 @@ def test_every_loss_is_trained(name: LossName, base: Path, tmp_path: Path, plain
     assert trained.log.steps == 3
     assert all(point.loss > 0 for point in trained.log.loss)
     assert trained.log.weights_sha256 != plain.log.weights_sha256
+
+
+@pytest.mark.parametrize("name", ["GISTEmbedLoss", "CachedGISTEmbedLoss"])
+def test_a_guide_that_cannot_guide_is_one_line(name: LossName, base: Path, tmp_path: Path) -> None:
+    loss, guide = Loss(name=name, **SETTINGS[name]), build(tmp_path / "static", "StaticEmbedding")
+    with pytest.raises(TrainingError, match=r"the model cannot be trained by this loss: ValueError: ") as caught:
+        train(base, tmp_path, loss=loss, inputs=choose_inputs(loss), guide=guide)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("weights", [None, (1.0, 0.5)])
