@@ -22,7 +22,7 @@ def add_evidence_commands(
     """Describe the commands. What a command needs is imported when it runs, so that help comes at once."""
     verify = commands.add_parser("verify", help="recompute every number from runs and records, and check every digest")
     verify.add_argument("target", type=Path, nargs="?", default=RESULTS, help="results or a bundle; default: results")
-    verify.add_argument("--experiments", type=Path, default=EXPERIMENTS, help=f"manifests; default: {EXPERIMENTS}")
+    verify.add_argument("--experiments", type=Path, help=f"manifests; default: {EXPERIMENTS}")
     verify.add_argument("--rerun", choices=["baseline"], help="also run the untrained trials again, from their locks")
     verify.add_argument("--device", default="auto", help="to run them on: auto, cpu or cuda:N")
     verify.add_argument("--data-dir", type=Path, help="folder in place of the manifests' data folder, to run them")
@@ -47,7 +47,7 @@ def add_evidence_commands(
     rerun.set_defaults(run=_rerun)
 
     doctor = commands.add_parser("doctor", help="say what this machine can run, and why not")
-    doctor.add_argument("--experiments", type=Path, default=EXPERIMENTS, help=f"manifests; default: {EXPERIMENTS}")
+    doctor.add_argument("--experiments", type=Path, help=f"manifests; default: {EXPERIMENTS}")
     doctor.add_argument("--constraints", type=Path, default=CONSTRAINTS, help=f"default: {CONSTRAINTS}")
     doctor.add_argument("--store", type=Path, default=STORE, help="default: .store")
     doctor.add_argument("--results", type=Path, default=RESULTS, help="default: results")
@@ -89,8 +89,8 @@ def _verify(options: argparse.Namespace) -> int:
     rerun = Rerun(options.device, sources, options.data_dir) if options.rerun else None
 
     memo = open_memo()
+    experiments = _find_experiments(options.experiments)
     if options.target.is_dir():
-        experiments = options.experiments if options.experiments.is_dir() else None
         done = verify_results(options.target, experiments=experiments, rerun=rerun, store=store, memo=memo)
     else:
         done = verify_bundle(options.target, rerun=rerun, store=store)
@@ -99,14 +99,27 @@ def _verify(options: argparse.Namespace) -> int:
             say(clip(line, SHOWN_CHARACTERS))
     for line in done.attested:
         say(clip(f"attested only: {line}", SHOWN_CHARACTERS))
-    if options.target.is_dir() and not options.experiments.is_dir():
-        say(f"not held against manifests and locks: there is no folder {options.experiments}; --experiments names one")
+    if options.target.is_dir() and experiments is None:
+        say(f"not held against manifests and locks: there is no folder {EXPERIMENTS}; --experiments names one")
     say(
         f"{options.target}: {done.records} records, {done.values} values per query and {done.files} files checked, "
         + (f"{len(done.problems)} do not match" if done.problems else "all match")
         + (f"; {memo.found['record']} records as this machine computed them before" if memo.found["record"] else "")
     )
     return DIFFERS if done.problems else PASSED
+
+
+def _find_experiments(given: Path | None) -> Path | None:
+    """Return the folder of manifests that was named, or the usual one where it is there.
+
+    Raises:
+        ManifestError: there is no folder of the name that was given.
+    """
+    from harness.errors import ManifestError  # noqa: PLC0415 - see add_evidence_commands
+
+    if given is not None and not given.is_dir():
+        raise ManifestError(f"--experiments {given}: there is no such folder")
+    return given or (EXPERIMENTS if EXPERIMENTS.is_dir() else None)
 
 
 def _bundle(options: argparse.Namespace) -> int:
@@ -156,7 +169,10 @@ def _doctor(options: argparse.Namespace) -> int:
 
     worst = PASSED
     for finding in examine(
-        experiments=options.experiments, constraints=options.constraints, store=options.store, results=options.results
+        experiments=_find_experiments(options.experiments),
+        constraints=options.constraints,
+        store=options.store,
+        results=options.results,
     ):
         say(f"{finding.health:<7} {finding.what}: {finding.text}")
         if finding.health is Health.BAD:

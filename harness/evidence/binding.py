@@ -46,8 +46,7 @@ def compare_rows(record: Record) -> Iterator[str]:
     rows = None if data is None or known is None else data.expected_rows(known)
     if data is None or rows is None:
         return
-    # A row is a query of its own, unless rows have ids of queries or none at all: then some may share one.
-    own = data.format == "obo" or (data.columns is not None and data.columns.id is not None)
+    own = data.has_own_queries
     found = record.data.queries
     if found > rows or (own and found != rows):
         yield f"data.queries: reads {found}, the manifest says {rows} rows of {part}"

@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import stat
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from harness.core.archives import Bounds, is_plain_path, open_zip, unpack
-from harness.core.files import find_links, list_folders, refuse_special, write_atomically
+from harness.core.files import MEASURED, SUMS_FILE, find_links, list_folders, refuse_special, write_atomically
 from harness.core.schema import format_json, read_text
 from harness.errors import HarnessError, RecordError, SourceError
 from harness.records.record import read_records
 
-SUMS_FILE = "SHA256SUMS"
 RESULTS, EXPERIMENTS = "results", "experiments"
-ENVIRONMENTS_FILE = "environments.json"
+ENVIRONMENTS_FILE, CONSTRAINTS_FILE = "environments.json", "constraints.txt"
+# What a results folder has that is not of one experiment, by the path in it.
+COMMON = frozenset({"README.md", "records/speed.json", SUMS_FILE, *MEASURED})
 MAX_FILES = 10_000
 MAX_BYTES = 2**31
 # Of the list of hashes: 10,000 lines with the longest usual paths.
@@ -35,7 +36,7 @@ def write_bundle(results: Path, experiments: Path, constraints: Path, target: Pa
     already. Members are sorted and dated 1980.
 
     Args:
-        results: the results folder; hidden files in it are left out.
+        results: the results folder; hidden files in it, and what no check would look at, are left out.
         experiments: the folder with the manifests and locks of all its experiments.
         constraints: the file with the pinned versions.
         target: the zip, replaced if it exists.
@@ -52,11 +53,12 @@ def write_bundle(results: Path, experiments: Path, constraints: Path, target: Pa
     names = [path.name for path in list_folders(results / "records")]
     if not names:
         raise RecordError(f"{results}: holds no records to bundle")
-    members = {f"{RESULTS}/{path.relative_to(results).as_posix()}": path for path in _list_files(results)}
+    found = {path.relative_to(results).as_posix(): path for path in _list_files(results)}
+    members = {f"{RESULTS}/{name}": path for name, path in found.items() if _is_evidence(name, names)}
     for name in names:
         for suffix in (".toml", ".lock"):
             members[f"{EXPERIMENTS}/{name}{suffix}"] = experiments / f"{name}{suffix}"
-    members[constraints.name] = constraints
+    members[CONSTRAINTS_FILE] = constraints
     try:
         sources = {name: path for name, path in members.items() if path.resolve() != target.resolve()}
         contents = {name: refuse_special(path).read_bytes() for name, path in sources.items()}
@@ -90,6 +92,36 @@ def unpack_bundle(bundle: Path, target: Path) -> list[str]:
     except OSError as cause:
         raise SourceError(f"{cause.filename or bundle}: {cause.strerror or cause}") from cause
     return _compare_sums(target, bundle)
+
+
+def find_strays(folder: Path) -> list[str]:
+    """Name the files of an unpacked bundle that no check looks at, though they are listed with their hashes."""
+    names = [path.name for path in list_folders(folder / RESULTS / "records")]
+    own = {SUMS_FILE, ENVIRONMENTS_FILE, CONSTRAINTS_FILE}
+    own |= {f"{EXPERIMENTS}/{name}{suffix}" for name in names for suffix in (".toml", ".lock")}
+    found = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [
+        f"{name}: is no evidence: neither record, table, manifest nor lock of an experiment here"
+        for name in found
+        if name not in own
+        and not (name.startswith(f"{RESULTS}/") and _is_evidence(name.removeprefix(f"{RESULTS}/"), names))
+    ]
+
+
+def _is_evidence(name: str, experiments: Sequence[str]) -> bool:
+    """Say whether a file of a results folder is one that some check looks at."""
+    path = PurePosixPath(name)
+    match path.parts:
+        case ("runs", *_):
+            return True  # those that no record names are found with the records
+        case ("pictures", _):
+            return path.suffix == ".svg"  # likewise, with the tables
+        case ("records" | "stacks" | "reference", _, _) | ("reference", _, "golden", _):
+            return path.suffix == ".json"
+        case (_,):
+            own = any(path.stem == one or path.stem.startswith(f"{one}-stack-") for one in experiments)
+            return name in COMMON or (own and path.suffix in {".md", ".html"})
+    return name in COMMON
 
 
 def describe_environments(results: Path, names: list[str]) -> bytes:

@@ -22,7 +22,7 @@ from harness.evidence.binding import (
     list_commits,
     look_for_commits,
 )
-from harness.evidence.bundle import EXPERIMENTS, RESULTS, check_environments, unpack_bundle
+from harness.evidence.bundle import EXPERIMENTS, RESULTS, check_environments, find_strays, unpack_bundle
 from harness.evidence.kept import check_kept
 from harness.evidence.recompute import check_means, check_record_once
 from harness.evidence.stacks import check_stacks
@@ -96,7 +96,7 @@ def verify_bundle(bundle: Path, *, rerun: Rerun | None = None, store: Store | No
         raise SourceError(f"{bundle}: neither a results folder nor a bundle")
     with tempfile.TemporaryDirectory(prefix="harness-bundle-") as name:
         folder = Path(name)
-        problems = unpack_bundle(bundle, folder)
+        problems = [*unpack_bundle(bundle, folder), *find_strays(folder)]
         done = verify_results(folder / RESULTS, experiments=folder / EXPERIMENTS, rerun=rerun, store=store)
         problems += [line.replace(f"{folder}/", "") for line in (*check_environments(folder), *done.problems)]
     return replace(done, problems=tuple(problems))

@@ -210,6 +210,11 @@ class Data(Frozen):
         optional = ("negative", "score", "label")
         return ("query", "passage", *(name for name in optional if getattr(self.columns, name, None) is not None))
 
+    @property
+    def has_own_queries(self) -> bool:
+        """Whether each row is a query of its own; rows with ids of queries, or with none at all, may share one."""
+        return self.format == "obo" or (self.columns is not None and self.columns.id is not None)
+
     def expected_rows(self, part: PartName) -> int | None:
         """Return how many rows a part must have, where the manifest says it."""
         found: int | None = getattr(self.selection, f"{part}_rows", None) or getattr(self.expect, f"{part}_rows", None)

@@ -24,6 +24,8 @@ from harness.experiment.stack import Stack
 from harness.experiment.upgrade import upgrade_experiment
 
 MANIFEST_LIMIT_BYTES = 1_000_000
+# A manifest without any of them is none; a project's other TOML files have none of them.
+OWN_TABLES = frozenset({"data", "evaluation", "models", "recipes"})
 SEED_LIMIT = 2**32  # NumPy takes no larger one
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 
@@ -227,6 +229,25 @@ def parse_experiment(data: Mapping[str, Any], *, place: str) -> Experiment:
     if isinstance(data.get("recipes"), Mapping):
         data = {**data, "recipes": merge_bases(data["recipes"], place=place)}
     return decode(Experiment, data, place=place, error=ManifestError)
+
+
+def list_manifests(folder: Path) -> list[Path]:
+    """List the manifests in a folder by name: of its TOML files those with a table of ours, and those that are broken.
+
+    Raises:
+        ManifestError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ManifestError(f"{folder}: no such folder of manifests")
+    return [path for path in sorted(folder.glob("*.toml")) if _may_be_manifest(path)]
+
+
+def _may_be_manifest(path: Path) -> bool:
+    try:
+        text = read_text(path, limit_bytes=MANIFEST_LIMIT_BYTES, error=ManifestError)
+        return not OWN_TABLES.isdisjoint(parse_toml(text, place=str(path), error=ManifestError))
+    except ManifestError:
+        return True
 
 
 def read_experiment(path: Path) -> Experiment:

@@ -148,7 +148,8 @@ MOST_POSITIONS = 2**31
 
 # What a tokenizer is made from, of whatever kind: a list of words or pieces.
 VOCABULARIES = (
-    "tokenizer.json", "vocab*", "*vocab", "merges.txt", "*.model", "*.spm", "*.codes", "*.tiktoken", "tekken.json",
+    "tokenizer.json", "vocab*", "*vocab", "merges.txt", "*.model", "*.spm", "*.codes", "*.tiktoken", "*.tokenizer",
+    "tekken.json",
 )  # fmt: skip
 # Those of bytes have none.
 WITHOUT_VOCABULARY = frozenset({"ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer"})

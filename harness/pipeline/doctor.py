@@ -20,13 +20,14 @@ from harness.errors import HarnessError, SourceError
 from harness.experiment.arguments import Arguments
 from harness.experiment.data import PART_NAMES, FolderSource, HubSource, WheelSource
 from harness.experiment.lock import Lock, LockedSource, SourceName, list_rows, list_sources, read_lock
-from harness.experiment.manifest import Experiment, read_experiment
+from harness.experiment.manifest import Experiment, list_manifests, read_experiment
 from harness.experiment.recipe import Recipe
 from harness.pipeline.selection import DATA_DIR_VARIABLE
 from harness.pipeline.store import Store
 from harness.pipeline.store_cleanup import list_items
 from harness.records.environment import PACKAGES, list_gpus
 from harness.records.record import Record, read_records
+from harness.records.size import find_counts, refuse_excess
 from harness.sources.fetch import name_unpacked
 from harness.sources.hub import is_hub_reachable, is_offline
 
@@ -61,17 +62,20 @@ class Inspection:
     text: str
 
 
-def examine(*, experiments: Path, constraints: Path, store: Path, results: Path) -> Iterator[Inspection]:
+def examine(*, experiments: Path | None, constraints: Path, store: Path, results: Path) -> Iterator[Inspection]:
     """Look at Python, packages, GPU, hub, token, disk, memory, store and each experiment, in this order.
 
     Args:
-        experiments: folder with manifests and locks.
+        experiments: folder with manifests and locks; None looks at none.
         constraints: the file with the pinned versions.
         store: the store, which need not exist.
         results: folder with records, which tell the memory that an experiment took.
 
     Yields:
         Findings; nothing is raised for what is wrong with the machine.
+
+    Raises:
+        ManifestError: there is no such folder of manifests.
     """
     version = platform.python_version()
     good = sys.version_info[:2] >= OLDEST_PYTHON
@@ -89,7 +93,7 @@ def examine(*, experiments: Path, constraints: Path, store: Path, results: Path)
     yield Inspection("disk", Health.GOOD, f"{_format(free)} free for {store}")
     yield Inspection("memory", Health.GOOD, f"{_format(memory.total)}, {_format(memory.available)} available")
     yield check_store(store)
-    for manifest in sorted(experiments.glob("*.toml")):
+    for manifest in list_manifests(experiments) if experiments is not None else ():
         yield check_experiment(manifest, store=store, results=results, reachable=reachable)
 
 
@@ -176,6 +180,7 @@ def check_experiment(manifest: Path, *, store: Path, results: Path, reachable: b
     try:
         experiment = read_experiment(manifest)
         lock = read_lock(manifest.with_suffix(".lock"), experiment)
+        refuse_excess(experiment, *find_counts(experiment, lock))
     except HarnessError as cause:
         return Inspection(name, Health.BAD, str(cause))
     problems = list(_list_obstacles(experiment, manifest.parent, reachable=reachable))

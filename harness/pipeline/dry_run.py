@@ -15,6 +15,7 @@ from harness.experiment.manifest import Experiment, read_experiment
 from harness.experiment.trial import list_trials
 from harness.pipeline.doctor import estimate_needs
 from harness.records.record import SECONDS_PER_HOUR, Record, read_records
+from harness.records.size import find_counts, refuse_excess
 
 UNKNOWN = "not known"
 
@@ -30,6 +31,9 @@ def describe_run(experiment: Experiment, manifest: Path, *, store: Path, results
 
     Yields:
         Lines.
+
+    Raises:
+        RecordError: by what manifest and lock say, nobody would read its records.
     """
     yield f"{experiment.name}: {experiment.title}"
     # A lock is of the whole manifest, whose sources its digest is of.
@@ -42,6 +46,7 @@ def describe_run(experiment: Experiment, manifest: Path, *, store: Path, results
     yield f"trials: {len(trials)}"
     yield from (f"  {trial.id}" for trial in trials)
     yield from _list_steps(experiment, lock)
+    refuse_excess(experiment, *find_counts(experiment, lock))
     folder = results / "records" / experiment.name
     records = read_records(folder) if folder.is_dir() else ()
     yield from _list_estimates(experiment, lock, records, store)

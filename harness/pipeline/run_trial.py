@@ -34,6 +34,7 @@ from harness.pipeline.store import Output, Store
 from harness.records.environment import Environment, collect_environment
 from harness.records.plan import note_trials
 from harness.records.record import EncodingLog, MiningLog, Record, Result, StageCost, StageName, TrainingLog
+from harness.records.size import refuse_excess
 from harness.sources.fetch import Fetched, Fetcher
 
 
@@ -128,6 +129,8 @@ def run_trial(trial: Trial, context: RunContext, progress: Progress) -> Record:
     tests = {str(one): _select_test(prepared[one.data], one.part) for one in evaluation.test_sets}
 
     rows = {name: one.data.train for name, one in prepared.items()}
+    asked = {on: len(test.data.queries) for on, test in tests.items()}
+    refuse_excess(experiment, asked, {name: len(own) for name, own in rows.items()})
     for on, test in tests.items():
         for caution in list_cautions(on, test, rows):
             progress.note(caution)

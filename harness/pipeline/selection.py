@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.errors import ManifestError
 from harness.experiment.data import FolderSource
 from harness.experiment.lock import Lock, read_lock
-from harness.experiment.manifest import Experiment, read_experiment
+from harness.experiment.manifest import Experiment, list_manifests, read_experiment
 from harness.experiment.trial import narrow
 from harness.records.environment import list_gpus
 from harness.sources.hub import is_hub_reachable
@@ -122,7 +122,7 @@ def find_manifest(name: str, folder: Path) -> Path:
         # Any other ending is refused, so that a manifest's lock can never be the manifest itself.
         if path.is_file() and path.suffix == ".toml":
             return path
-    known = ", ".join(sorted(path.stem for path in folder.glob("*.toml"))) or "none"
+    known = ", ".join(path.stem for path in list_manifests(folder)) if folder.is_dir() else "none"
     raise ManifestError(f"no experiment {name!r}: neither a .toml file nor a manifest in {folder} (there: {known})")
 
 

@@ -16,6 +16,8 @@ from harness.pipeline.tables import find_kind
 
 README = "README.md"
 README_LIMIT_BYTES = 1_000_000
+# Of its YAML, which takes seconds to parse where there is more.
+FRONT_MATTER_LIMIT_CHARACTERS = 256 * 1024
 SHOWN_CHARACTERS = 120
 SHOWN_FILES = 5
 # As `datasets` tells splits by names of files and folders, in its documentation "Structure your repository".
@@ -181,6 +183,11 @@ def _read_front_matter(place: Path) -> Mapping[str, Any]:
     match = re.match(r"---\r?\n(.*?)^---\s*$", text, flags=re.DOTALL | re.MULTILINE)
     if match is None:
         return {}
+    if len(match[1]) > FRONT_MATTER_LIMIT_CHARACTERS:
+        raise DataError(
+            f"{place}: its YAML has {len(match[1])} characters, at most {FRONT_MATTER_LIMIT_CHARACTERS} are read; cut "
+            "it down to the configs with their data_files"
+        )
     try:
         # The loader that knows no types: every value is its text, and tags make nothing.
         value = yaml.load(match[1], Loader=yaml.BaseLoader)  # noqa: S506

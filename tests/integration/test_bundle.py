@@ -243,6 +243,41 @@ def test_broken_record_in_a_bundle_keeps_nothing_else_from_being_checked(
     assert "environments.json: cannot be held against the records" in said
 
 
+STRAYS = (
+    "notes.txt",
+    "experiments/other.toml",
+    "results/evil.html",
+    "results/notes.txt",
+    "results/more/a.json",
+    "results/records/bioasq/a.txt",
+    "results/pictures/a.png",
+)
+
+
+def test_a_stray_file_is_named_though_it_is_listed(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def add(files: dict[str, bytes]) -> None:
+        for name in STRAYS:
+            files[name] = b"x"
+            files["SHA256SUMS"] += f"{hashlib.sha256(b'x').hexdigest()}  {name}\n".encode()
+
+    pack(results, tmp_path / "evidence.zip")
+    assert main(["verify", str(rezip(tmp_path / "evidence.zip", tmp_path / "changed.zip", add))]) == 1
+    said = capsys.readouterr().out
+    assert all(f"{name}: is no evidence: neither record, table" in said for name in STRAYS)
+    assert said.count("is no evidence") == len(STRAYS)
+
+
+def test_what_no_check_looks_at_is_not_packed(results: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(results, tmp_path / "results")
+    (copy / "aside").mkdir()
+    (copy / "aside" / "notes.json").write_text("{}", encoding="utf-8")
+    assert write_bundle(copy, MANIFESTS, CONSTRAINTS, tmp_path / "a.zip") == write_bundle(
+        results, MANIFESTS, CONSTRAINTS, tmp_path / "b.zip"
+    )
+
+
 def test_results_without_records_are_said(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="holds no records to bundle"):
         write_bundle(tmp_path, MANIFESTS, CONSTRAINTS, tmp_path / "evidence.zip")

@@ -317,6 +317,15 @@ def test_a_misspelt_key_ends_with_2_before_anything_runs(workshop: Workshop) -> 
     assert "pytest_plugin.py:" not in ended.said  # a message, no traceback
 
 
+def test_records_that_nobody_would_read_end_with_2_before_anything_is_embedded_or_trained(workshop: Workshop) -> None:
+    manifest = workshop.make_manifest(num_train_epochs="70000.0")
+    ended = workshop.run("results", manifest, "--harness-models=small", "--harness-precision=fp32", "-x")
+    assert ended.code == 2, ended.said
+    assert "RecordError: tiny/small: a record of " in ended.said
+    assert " values or more, at most 400000 are read" in ended.said
+    assert not {path.name for path in workshop.store.iterdir()} & {"baseline", "train"}
+
+
 def test_a_manifest_whose_sources_changed_since_it_was_locked_ends_with_2(workshop: Workshop) -> None:
     path = workshop.make_manifest()
     path.write_text(path.read_text(encoding="utf-8").replace('path = "../data"', 'path = "../data2"'), encoding="utf-8")

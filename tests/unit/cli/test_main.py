@@ -208,6 +208,20 @@ def test_a_variable_that_the_hubs_client_fails_at_is_named(
     assert lock(manifest) == 0
 
 
+@pytest.mark.parametrize("command", ["verify", "doctor", "bundle", "run"])
+def test_a_folder_of_manifests_that_is_not_there_ends_the_command(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.chdir(results.parent)
+    if command == "run":  # which has no such option
+        with pytest.raises(SystemExit, match="2"):
+            main([command, "--experiments", "nosuch"])
+        assert "unrecognized arguments: --experiments" in capsys.readouterr().err
+    else:
+        assert main([command, "--experiments", "nosuch"]) == 2
+        assert "nosuch" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_verify_says_where_it_has_no_manifest_to_hold_records_against(
     results: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, named: bool

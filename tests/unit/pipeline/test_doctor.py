@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import ManifestError
 from harness.pipeline import doctor
 from harness.pipeline.doctor import (
     Health,
@@ -147,6 +148,19 @@ def test_manifest_without_lock_cannot_run(tmp_path: Path) -> None:
     found = check_experiment(tmp_path / "hpo.toml", store=tmp_path, results=tmp_path, reachable=True)
     assert found.health is Health.BAD
     assert "no such lock" in found.text
+
+
+def test_only_manifests_are_taken_for_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "is_offline", lambda: True)
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n[tool.ruff]\n', encoding="utf-8")
+    (tmp_path / "policy.toml").write_text("[quality]\nlevel = 0.95\n", encoding="utf-8")
+    (tmp_path / "half.toml").write_text("[data", encoding="utf-8")
+    (tmp_path / "mine.toml").write_text("[evaluation]\n", encoding="utf-8")
+    places = {"constraints": tmp_path / "none", "store": tmp_path / "store", "results": tmp_path}
+    found = [one.what for one in examine(experiments=tmp_path, **places) if one.what.startswith("experiment")]
+    assert found == ["experiment half", "experiment mine"]
+    with pytest.raises(ManifestError, match="nosuch: no such folder of manifests"):
+        list(examine(experiments=tmp_path / "nosuch", **places))
 
 
 def test_everything_is_looked_at_without_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,15 @@ def test_the_default_config_is_taken_where_none_is_asked_for(tmp_path: Path) -> 
     assert find(tmp_path, "README.md", "a.csv", "b.csv") == ["b.csv"]
 
 
+def test_yaml_that_would_take_seconds_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    write_readme(tmp_path, "".join(f"- config_name: c{number}\n  data_files: a.csv\n" for number in range(7000)))
+    with pytest.raises(DataError, match=r"README.md: its YAML has 2\d{5} characters, at most 262144 are read"):
+        find(tmp_path, "README.md", "a.csv")
+    # What stands below it is not parsed.
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n" + "x" * 500_000, encoding="utf-8")
+    assert find(tmp_path, "README.md", "a.csv") == ["a.csv"]
+
+
 def test_a_readme_that_was_not_hashed_says_nothing(tmp_path: Path) -> None:
     write_readme(tmp_path, "- config_name: a\n  data_files: other.csv")
     assert find(tmp_path, "train.csv", "other.csv") == ["train.csv"]
