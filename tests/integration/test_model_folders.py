@@ -339,7 +339,7 @@ def test_a_broken_folder_is_one_line_that_names_the_file(
 
 
 WHAT_MODULES_SAY = [
-    ("Dense", "2_Dense/config.json", {"in_features": 60_000, "out_features": 60_000}, "are 768 numbers"),
+    ("Dense", "2_Dense/config.json", {"in_features": 60_000, "out_features": 60_000}, "are 792 numbers"),
     ("Dense", "2_Dense/config.json", {"in_features": 10**12}, "in_features x out_features is 24000000000000, but"),
     ("Dense", "2_Dense/config.json", {"out_features": 0}, "out_features: found 0"),
     ("Dense", "2_Dense/config.json", {"bias": "/etc/passwd"}, "bias: found '/etc/passwd'"),
