@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.cli.say import say
-from harness.errors import StackError
+from harness.errors import HarnessError, StackError
 
 # Short names here, the plugin's long ones there: in pytest they share the command line with other plugins.
 OPTIONS = {
@@ -28,6 +28,8 @@ OPTIONS = {
 # What a stack does not have a choice of: it runs on the CPU in fp32, and is no pytest session.
 NOT_IN_A_STACK = ("device", "precision", "report_to")
 COULD_NOT_RUN = 2
+# Below 16 pytest and its plugins fail as they load, each in its own way.
+LEAST_OPEN_FILES = 32
 # pytest would rewrite a plugin's assertions, of which this one has none, before anything imports it; where a project
 # makes warnings errors, its regret that this comes too late here would end the run.
 IMPORTED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
@@ -61,6 +63,7 @@ def run_experiment(options: argparse.Namespace) -> int:
         return _describe(options)
     if options.stack is not None:
         return _run_stack(options)
+    _check_open_files()
     import pytest  # noqa: PLC0415 - most commands need none
 
     from harness.pipeline.selection import choose_experiment, find_manifest, locate_experiments  # noqa: PLC0415 - likewise
@@ -72,6 +75,14 @@ def run_experiment(options: argparse.Namespace) -> int:
     code = pytest.main([str(find_manifest(name, locate_experiments(Path()))), *_spell(options), *options.further])
     # pytest has further codes for what could not be done.
     return int(code) if code in {0, 1} else COULD_NOT_RUN
+
+
+def _check_open_files() -> None:
+    import resource  # noqa: PLC0415 - Unix has it, and only this needs it
+
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if most != resource.RLIM_INFINITY and most < LEAST_OPEN_FILES:
+        raise HarnessError(f"{most} files may be open at a time, a run needs {LEAST_OPEN_FILES}: ulimit -n")
 
 
 def _describe(options: argparse.Namespace) -> int:

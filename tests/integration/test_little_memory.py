@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -84,3 +85,13 @@ def test_too_little_memory_names_the_batch_and_what_to_change(tmp_path: Path, ac
     assert said.startswith(expected), said
     assert "\n" not in said
     assert "lower" in said
+
+
+def test_too_few_open_files_end_a_run_in_one_line(tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))
+
+    command = [sys.executable, "-m", "harness", "run", "nosuch"]
+    done = subprocess.run(command, preexec_fn=limit, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "harness: HarnessError: 12 files may be open at a time, a run needs 32: ulimit -n\n"
