@@ -135,7 +135,7 @@ def test_a_link_out_of_the_folder_is_refused(small: Path, tmp_path_factory: pyte
     outside = tmp_path_factory.mktemp("outside") / "x.gz"
     run.rename(outside)
     run.symlink_to(outside)
-    assert "lies outside" in render_results(small, rounds=ROUNDS).problems["hpo"]
+    assert "a symbolic link, which could lead elsewhere" in render_results(small, rounds=ROUNDS).problems["hpo"]
 
 
 def test_an_absent_run_is_named(small: Path) -> None:
