@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.cli.say import complain, say
 
-PASSED, DIFFERS = 0, 1
+PASSED, DIFFERS, COULD_NOT_RUN = 0, 1, 2
 RESULTS, STORE = Path("results"), Path(".store")
 EXPERIMENTS, CONSTRAINTS = Path("benchmarks/experiments"), Path("constraints.txt")
 BUNDLE = Path("evidence.zip")
@@ -176,7 +176,7 @@ def _doctor(options: argparse.Namespace) -> int:
     ):
         say(f"{finding.health:<7} {finding.what}: {finding.text}")
         if finding.health is Health.BAD:
-            worst = DIFFERS
+            worst = COULD_NOT_RUN
     return worst
 
 

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from harness.core.text import is_encodable, printable
 from harness.errors import RecordError, SourceError
 
 SUMS_FILE = "SHA256SUMS"
@@ -73,14 +74,22 @@ def refuse_links(path: Path, *, below: Path) -> Path:
     return path
 
 
-def find_links(results: Path) -> Iterator[str]:
-    """Name every link where a results folder has what is not made from other files, sorted, and follow none."""
+def find_unfit(results: Path) -> Iterator[str]:
+    """Name every link, and every name that is not UTF-8, among what is not made from other files; follow no link."""
     for name in (*EVIDENCE, *MEASURED):
         top = results / name
         if top.is_symlink():
             yield f"{top}: {LINK}"
         elif top.is_dir():
-            yield from (f"{path}: {LINK}" for path in sorted(top.rglob("*")) if path.is_symlink())
+            for path in sorted(top.rglob("*")):
+                if path.is_symlink():
+                    yield f"{_show(path)}: {LINK}"
+                elif not is_encodable(path.name):
+                    yield f"{_show(path)}: its name is not UTF-8, so that no page and no list can name it"
+
+
+def _show(path: Path) -> str:
+    return printable(str(path), instead="?")
 
 
 def list_folders(folder: Path) -> list[Path]:
@@ -105,8 +114,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part.
 
     Raises:
-        OSError: the disk refuses; nothing is left behind.
+        OSError: the disk refuses, or there is a pipe or a device, or a link to one, which a file would replace;
+            nothing is left behind.
     """
+    if path.exists():
+        refuse_special(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_leftovers(path.parent, f".{path.name}.")
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -167,6 +179,8 @@ def hash_tree(folder: Path, *, skip: Collection[str] = ()) -> dict[str, str]:
 def render_sums(results: Path) -> str:
     """List every file that is not made from others with its SHA-256, as ``sha256sum --check`` reads it.
 
+    Names that are not UTF-8 are left out: nothing that counts has one, and `find_unfit` names them.
+
     Raises:
         SourceError: a file cannot be read.
     """
@@ -175,6 +189,7 @@ def render_sums(results: Path) -> str:
         for folder in EVIDENCE
         for path in (results / folder).rglob("*")
         if path.is_file() and not path.is_symlink() and not path.name.startswith(".")
+        if is_encodable(str(path))
     )
     paths += [results / name for name in MEASURED if (results / name).is_file()]
     lines = (f"{hash_file(path)}  {path.relative_to(results).as_posix()}\n" for path in paths)

@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 from harness.core.archives import Bounds, is_plain_path, open_zip, unpack
-from harness.core.files import MEASURED, SUMS_FILE, find_links, list_folders, refuse_special, write_atomically
+from harness.core.files import MEASURED, SUMS_FILE, find_unfit, list_folders, refuse_special, write_atomically
 from harness.core.schema import format_json, read_text
 from harness.errors import HarnessError, RecordError, SourceError
 from harness.records.record import read_records
@@ -45,9 +45,9 @@ def write_bundle(results: Path, experiments: Path, constraints: Path, target: Pa
         Path in the bundle -> SHA-256, as ``SHA256SUMS`` in it says.
 
     Raises:
-        RecordError: there are no records, a file is missing or a link, or the disk refuses.
+        RecordError: there are no records, a file is missing, a link or named in no UTF-8, or the disk refuses.
     """
-    links = list(find_links(results))
+    links = list(find_unfit(results))
     if links:
         raise RecordError("\n".join(links))
     names = [path.name for path in list_folders(results / "records")]

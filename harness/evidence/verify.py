@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.analysis.paired_queries import ROUNDS
-from harness.core.files import find_links, list_folders
+from harness.core.files import find_unfit, list_folders
 from harness.core.memo import NOTHING, Memo
 from harness.errors import HarnessError, RecordError, SourceError
 from harness.evidence.attested import list_attested, list_untried
@@ -129,7 +129,7 @@ def verify_records(
         HarnessError: an untrained trial cannot be run again here.
         SourceError: there is no such folder, or no record in it.
     """
-    problems = list(find_links(results))
+    problems = list(find_unfit(results))
     folders = [] if (results / "records").is_symlink() else list_folders(results / "records")
     paths = sorted(path for folder in folders if not folder.is_symlink() for path in folder.glob("*.json"))
     if not paths:

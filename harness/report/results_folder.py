@@ -91,7 +91,7 @@ def write_tables(results: Path, *, rounds: int = ROUNDS, memo: Memo = NOTHING) -
     rendered = render_results(results, rounds=rounds, memo=memo)
     try:
         for name, content in rendered.contents.items():
-            write_atomically(results / name, content.encode())
+            write_atomically(results / name, _encode(content))
         for path in _list_stale(results, rendered.contents):
             path.unlink()
     except OSError as cause:
@@ -116,7 +116,7 @@ def compare_tables(
             differing.append(f"{path}: {LINK}")
         elif found is None:
             differing.append(f"{path}: is missing")
-        elif found != content.encode():
+        elif found != _encode(content):
             old_lines, new_lines = found.decode(errors="replace").splitlines(), content.splitlines()
             pairs = zip_longest(old_lines, new_lines)
             number, (old, new) = next(
@@ -132,6 +132,11 @@ def compare_tables(
         if not path.name.startswith(tuple(f"{name}-" for name in rendered.problems))
     ]
     return TableComparison(tuple(differing), rendered.problems)
+
+
+def _encode(content: str) -> bytes:
+    """Encode a page, which may name a file that a stranger has named in no UTF-8."""
+    return content.encode(errors="backslashreplace")
 
 
 def write_junit(reports: Mapping[str, Report], folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""No reader of results follows a link: it is named, wherever it lies, and what it leads to is not shown."""
+"""Results hold plain files of plain names: links are named and not followed, and so are names that are not UTF-8."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from harness.cli.main import main
 from harness.core.files import LINK
 from harness.errors import RecordError
+from harness.evidence.bundle import write_bundle
 from harness.experiment.trial import Trial
 from harness.records.plan import note_trials
 from harness.report.results_folder import write_tables
@@ -151,3 +152,24 @@ def test_a_table_that_is_a_link_is_not_shown(evidence: Path, capsys: pytest.Capt
     said = capsys.readouterr().out
     assert f"{table}: {LINK}" in said
     assert HIDDEN not in said
+
+
+@pytest.mark.parametrize("place", ["runs/hpo/a\udcff.txt", "records/hpo/a\udcff.json", "stacks/hpo/a\udcff.json"])
+def test_a_name_that_is_not_utf_8_is_named_and_stops_nobody(
+    evidence: Path, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = evidence / "results"
+    shutil.rmtree(results / "stacks")
+    (results / place).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(results / RECORD, results / place)
+    assert main(["report", str(results)]) == (0 if place.startswith("runs") else 2)
+    assert (results / "SHA256SUMS").read_text(encoding="utf-8").count(RECORD) == 1
+    capsys.readouterr()
+    assert verify(evidence) == 1
+    shown = place.replace("\udcff", "?")
+    named = f"{results / shown}: its name is not UTF-8"
+    assert named in capsys.readouterr().out
+    target = evidence / "bundle.zip"
+    with pytest.raises(RecordError, match="its name is not UTF-8"):
+        write_bundle(results, evidence / "experiments", evidence / "constraints.txt", target)
+    assert not target.exists()

@@ -222,6 +222,15 @@ def test_a_folder_of_manifests_that_is_not_there_ends_the_command(
         assert "nosuch" in capsys.readouterr().err
 
 
+def test_the_doctor_ends_with_2_where_a_manifest_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.toml").write_text("[[[", encoding="utf-8")
+    assert main(["doctor", "--experiments", str(tmp_path)]) == 2
+    assert "bad.toml" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_verify_says_where_it_has_no_manifest_to_hold_records_against(
     results: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, named: bool

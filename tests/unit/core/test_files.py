@@ -25,3 +25,16 @@ def test_what_a_killed_writer_left_is_removed_after_a_day_by_the_next(tmp_path: 
         os.utime(path, (0, 0))
     write_atomically(tmp_path / "record.json", b"whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.json.x1", ".record.json.fresh", "record.json"]
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path, *, linked: bool) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    path = tmp_path / "page.html" if linked else pipe
+    if linked:
+        path.symlink_to(pipe)
+    with pytest.raises(OSError, match="not a regular file"):
+        write_atomically(path, b"whole")
+    assert pipe.is_fifo()
+    assert path.is_symlink() is linked
