@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.files import write_atomically
-from harness.core.schema import digest_json
+from harness.core.schema import digest_json, read_text
+from harness.errors import RecordError
 
 VARIABLE = "HARNESS_CACHE"
 KEPT_SECONDS = 30 * 86_400.0
+MOST_BYTES = 64 * 2**20
 # What computes and draws beside our own code.
 COMPUTING = ("ir_measures", "jinja2", "matplotlib", "numpy", "pydantic", "pytrec-eval-terrier", "scipy", "tabulate")
 
@@ -41,11 +43,13 @@ class Memo:
         if path is None:
             return None
         try:
-            note = json.loads(path.read_bytes())
+            # No more room is set aside than there is to read; a pipe or a device is refused.
+            size = min(MOST_BYTES, path.stat().st_size)
+            note = json.loads(read_text(path, limit_bytes=size, error=RecordError))
             if note["sha256"] != digest_json(note["value"]):
                 return None
             os.utime(path)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (RecordError, OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         self.found[kind] += 1
         return note["value"]
@@ -57,13 +61,18 @@ class Memo:
             return
         try:
             write_atomically(path, json.dumps({"sha256": digest_json(value), "value": value}).encode())
-        except OSError:
+        except (OSError, ValueError):  # no path at all, as one with NUL in it, is a ValueError
             return
 
     def prune(self) -> None:
         """Remove what nobody has asked for in a month."""
         oldest = time.time() - KEPT_SECONDS
-        for path in () if self._folder is None else self._folder.glob("*/*.json"):
+        try:
+            # By our own names alone: the folder named may hold what is not ours.
+            notes = [] if self._folder is None else list(self._folder.glob(f"*/{'[0-9a-f]' * 64}.json"))
+        except (OSError, ValueError):  # too long a path, for one: such a cache is not used
+            return
+        for path in notes:
             try:
                 if path.stat().st_mtime < oldest:
                     path.unlink()

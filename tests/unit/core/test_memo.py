@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import harness.core.memo
 from harness.core.memo import KEPT_SECONDS, NOTHING, Memo, open_memo
+
+
+@contextmanager
+def limit_memory() -> Iterator[None]:
+    """Let reading without end fail here instead of taking the machine's memory, or its time."""
+    old = resource.getrlimit(resource.RLIMIT_AS)
+    handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, old[1]))
+    signal.alarm(10)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, handler)
+        resource.setrlimit(resource.RLIMIT_AS, old)
 
 
 def test_what_was_kept_is_found_for_the_same_inputs_alone(tmp_path: Path) -> None:
@@ -35,7 +54,7 @@ def test_other_code_or_another_version_knows_nothing(
     assert Memo(tmp_path / "memo").find("kind", {}) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"value": 1}', b'{"sha256": "0", "value": "value"}', None])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"value": 1}', b'{"sha256": "0", "value": "value"}', b"[" * 200_000, None])
 def test_a_broken_note_is_no_note(tmp_path: Path, content: bytes | None) -> None:
     memo = Memo(tmp_path)
     memo.keep("kind", {}, "value")
@@ -46,6 +65,49 @@ def test_a_broken_note_is_no_note(tmp_path: Path, content: bytes | None) -> None
     assert memo.find("kind", {}) is None
     memo.keep("kind", {}, "value")
     assert memo.find("kind", {}) == "value"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_never_ends_is_no_note(tmp_path: Path, kind: str) -> None:
+    memo = Memo(tmp_path)
+    memo.keep("kind", {}, "value")
+    (note,) = tmp_path.rglob("*.json")
+    note.unlink()
+    if kind == "pipe":
+        os.mkfifo(note)
+    else:
+        note.symlink_to("/dev/full")  # reads as zeros without end
+    with limit_memory():
+        assert memo.find("kind", {}) is None
+        memo.keep("kind", {}, "value")
+
+
+def test_a_note_too_large_to_be_ours_is_not_read(tmp_path: Path) -> None:
+    memo = Memo(tmp_path)
+    memo.keep("kind", {}, "value")
+    (note,) = tmp_path.rglob("*.json")
+    os.truncate(note, 2**40)
+    with limit_memory():
+        assert memo.find("kind", {}) is None
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "file/below"])
+def test_a_folder_of_no_usable_name_is_not_used(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    memo = Memo(tmp_path / name)
+    memo.prune()
+    memo.keep("kind", {}, "value")
+    assert memo.find("kind", {}) is None
+    memo.prune()
+
+
+def test_what_is_not_ours_is_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "kind").mkdir()
+    foreign = tmp_path / "kind" / "package.json"
+    foreign.write_bytes(b"{}")
+    os.utime(foreign, (0, 0))
+    Memo(tmp_path).prune()
+    assert foreign.exists()
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
