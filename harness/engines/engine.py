@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from harness.core.text import quote
 from harness.errors import HarnessError
 from harness.experiment.trial import Trial
 from harness.records.record import Record
 
 ENGINES = ("local", "ray")
+# Trials at a time, and a trial's CPUs or GPUs: beyond any machine or cluster that these are for.
+MOST = 1024
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class EngineConfig:
             least = 0 if name == "gpus_per_trial" else 1
             if name != "address" and not value >= least:
                 raise HarnessError(f"{name} is {value}, expected at least {least}")
+            if name != "address" and value > MOST:
+                raise HarnessError(f"{name} is {quote(value)}, expected at most {MOST}")
 
 
 class Engine(Protocol):

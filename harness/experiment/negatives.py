@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from harness.core.schema import Count, Frozen, Unit
 
 Similarity = Annotated[float, Field(ge=-1, le=1)]
+# Inputs are numbered up to negative_99 at most.
+MOST_NEGATIVES = 98
 Rank = Annotated[int, Field(ge=0, le=100_000)]
 
 
@@ -20,7 +22,7 @@ class Negatives(Frozen):
     """
 
     model: str
-    num_negatives: Annotated[Count, Field(le=98)]
+    num_negatives: Annotated[Count, Field(le=MOST_NEGATIVES)]
     range_min: Rank
     range_max: Rank
     max_score: Similarity | None = None

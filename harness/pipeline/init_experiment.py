@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.files import write_atomically
+from harness.core.text import quote
 from harness.errors import ManifestError, SourceError, StoreError
 from harness.experiment.data import COMMIT, FolderSource, HubSource, PartName
 from harness.experiment.data_facts import DataFacts
 from harness.experiment.lock import Role, format_lock
 from harness.experiment.manifest import parse_experiment
+from harness.experiment.negatives import MOST_NEGATIVES
 from harness.models.model_folder import check_model_folder
 from harness.pipeline.load_data import read_facts
 from harness.pipeline.own_data import (
@@ -67,10 +69,12 @@ def init_experiment(brought: Brought, folder: Path, *, store: Path) -> Initialis
         store: where fetched sources are kept.
 
     Raises:
-        ManifestError: a file of either name is there already.
+        ManifestError: a file of either name is there already, or negatives are out of range.
         DataError: the data have no table, or columns cannot be told.
         SourceError: data or model cannot be had, or the hub does not say a commit.
     """
+    if brought.negatives is not None and not 1 <= brought.negatives <= MOST_NEGATIVES:
+        raise ManifestError(f"negatives are {quote(brought.negatives)} a row, expected 1 to {MOST_NEGATIVES}")
     name = make_name(brought.name or _name_data(brought.data))
     manifest, lock = folder / f"{name}.toml", folder / f"{name}.lock"
     for path in (manifest, lock):

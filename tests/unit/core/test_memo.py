@@ -54,7 +54,9 @@ def test_other_code_or_another_version_knows_nothing(
     assert Memo(tmp_path / "memo").find("kind", {}) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"value": 1}', b'{"sha256": "0", "value": "value"}', b"[" * 200_000, None])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"value": 1}', b'{"sha256": "0", "value": "value"}', b"[" * 200_000, None]
+)
 def test_a_broken_note_is_no_note(tmp_path: Path, content: bytes | None) -> None:
     memo = Memo(tmp_path)
     memo.keep("kind", {}, "value")

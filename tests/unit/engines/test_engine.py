@@ -20,6 +20,9 @@ from harness.errors import HarnessError
         (EngineConfig("ray", cpus_per_trial=0), "cpus_per_trial is 0, expected at least 1"),
         (EngineConfig("ray", gpus_per_trial=-0.5), "gpus_per_trial is -0.5, expected at least 0"),
         (EngineConfig("ray", gpus_per_trial=float("nan")), "gpus_per_trial is nan, expected at least 0"),
+        (EngineConfig("ray", parallel=10**5000), "parallel is a number of type int with very many digits, expected at"),
+        (EngineConfig("ray", cpus_per_trial=1025), "cpus_per_trial is 1025, expected at most 1024"),
+        (EngineConfig("ray", gpus_per_trial=float("inf")), "gpus_per_trial is inf, expected at most 1024"),
     ],
 )
 def test_contradictions_are_refused(config: EngineConfig, said: str) -> None:
