@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydantic import ValidationError
+
 from harness.analysis.paired_queries import ROUNDS
 from harness.analysis.redundant_measures import find_disputes, find_repeats
 from harness.analysis.verdict import ExperimentVerdict, judge
@@ -125,7 +127,8 @@ def find_experiment(records: Sequence[Record]) -> Experiment:
     """Return the experiment that all records belong to, with the models and seeds of all.
 
     Raises:
-        RecordError: no records, or those of several experiments.
+        RecordError: no records, those of several experiments, or one of a model that does not go with the newest
+            manifest.
     """
     if not records:
         raise RecordError("there are no records to report on")
@@ -136,10 +139,39 @@ def find_experiment(records: Sequence[Record]) -> Experiment:
     newest = max(records, key=lambda record: record.created).experiment
     same = [record for record in records if _agree(record.experiment, newest, record.device)]
     # Each record holds the manifest narrowed to what was run then; the fullest one knows every model and claim.
-    return max(
+    fullest = max(
         (record.experiment for record in sorted(same, key=lambda record: record.created, reverse=True)),
         key=lambda found: (len(found.models), len(found.seeds)),
     )
+    return _add_models(fullest, records)
+
+
+def _add_models(experiment: Experiment, records: Sequence[Record]) -> Experiment:
+    """Add the models that an edited manifest was not run for yet, as their own newest records declare them.
+
+    Whether those records are outdated by the edit is for the shelf to say: a baseline is by no recipe.
+    """
+    for record in sorted(records, key=lambda record: record.created, reverse=True):
+        own, name = record.experiment, record.trial.model
+        known = {name, *(model.name for model in experiment.models)}
+        if len(known) == len(experiment.models):
+            continue
+        compared = [(item, {model for model, _ in item.cells}) for item in own.comparisons]
+        try:
+            experiment = experiment.replace(
+                models=(*experiment.models, own.model(name)),
+                thresholds=(*experiment.thresholds, *(item for item in own.thresholds if item.model == name)),
+                claims=(*experiment.claims, *(item for item in own.claims if item.model == name)),
+                comparisons=(
+                    *experiment.comparisons,
+                    *(item for item, models in compared if name in models and models <= known),
+                ),
+            )
+        except ValidationError as cause:
+            raise RecordError(
+                f"{record.trial.id}: recorded under another manifest than the newest record's: run it again"
+            ) from cause
+    return experiment
 
 
 def _agree(one: Experiment, other: Experiment, device: str) -> bool:

@@ -261,6 +261,21 @@ def test_records_of_an_edited_recipe_are_outdated_and_no_old_table_is_named(shar
     assert "could not be judged" in (shared.folder / "edited" / "tiny.md").read_text(encoding="utf-8")
 
 
+def test_records_of_models_that_an_edited_manifest_was_not_run_for_stay_in_the_tables(
+    shared: Workshop, first: Ended
+) -> None:
+    assert first.code == 0
+    shutil.copytree(shared.folder / "first", shared.folder / "partly")
+    before = shared.run("partly", shared.folder / "manifest" / "tiny.toml", "--harness-models=other")
+    assert before.code == 0, before.said
+    manifest = shared.make_manifest("longer", num_train_epochs="2")
+    ended = shared.run("partly", manifest, "--harness-models=small", "--harness-precision=fp32")
+    assert ended.code == 0, ended.said
+    table = shared.folder / "partly" / "tiny.md"
+    assert f"tables: {table}" in ended.said
+    assert "| other " in table.read_text(encoding="utf-8")
+
+
 def test_data_from_a_folder_named_on_the_command_line_are_the_same_data(shared: Workshop, first: Ended) -> None:
     assert first.code == 0
     manifest = shared.make_manifest("moved")
