@@ -113,7 +113,9 @@ def draw_losses(records: Sequence[Record]) -> list[Picture]:
             and record.training.loss
         )
         if curves:
-            label = label_variant(records[0].experiment, model, variant)
+            # Others may be of a run that left this model out.
+            own = next(record.experiment for record in records if record.trial.model == model)
+            label = label_variant(own, model, variant)
             name = f"loss-{label.replace('/', '.')}"
             pictures.append(Picture(name, f"Training loss by step and seed, {label}", LossChart(curves)))
     return pictures

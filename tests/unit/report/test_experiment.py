@@ -9,9 +9,10 @@ from harness.experiment.claims import BASELINE
 from harness.experiment.comparisons import Comparison
 from harness.experiment.manifest import Experiment
 from harness.experiment.trial import narrow
-from harness.records.record import Record
+from harness.records.record import LossPoint, Record
 from harness.records.record_set import Shelf
 from harness.report.experiment import find_experiment
+from harness.report.figures import draw_losses
 from tests.support.records import make_record, read_manifest, spread
 
 OLD, NEW = "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"
@@ -85,3 +86,13 @@ def test_model_by_a_recipe_that_is_gone_is_outdated() -> None:
     ]
     with pytest.raises(RecordError, match=f"{second.name}/baseline: recorded under another manifest than the newest"):
         find_experiment(records)
+
+
+def test_losses_are_drawn_where_the_first_record_is_of_a_run_that_left_the_model_out() -> None:
+    whole = read_manifest()
+    trained, bare = whole.models
+    tuned = record(narrow(whole, models=[trained.name]), trained.name, "finetuned", created=NEW)
+    assert tuned.training is not None
+    tuned = tuned.replace(training=tuned.training.replace(loss=(LossPoint(step=10, loss=1.0, learning_rate=0.5),)))
+    records = [record(narrow(whole, models=[bare.name]), bare.name, BASELINE, created=OLD), tuned]
+    assert [picture.name for picture in draw_losses(records)] == [f"loss-{trained.name}"]
