@@ -42,6 +42,15 @@ KNOWN_GPUS = (
     "NVIDIA GeForce RTX 5090", "NVIDIA RTX A6000", "Tesla T4", "Tesla V100-SXM2-16GB", "Tesla V100-SXM2-32GB",
 )  # fmt: skip
 
+# Of what lies beside the experiments' pages in a results folder: other pages and folders, and the pages of stacks.
+TAKEN_NAMES = frozenset(
+    {
+        "readme", "speed", "calibration", "faults", "sha256sums",
+        "pictures", "records", "reference", "runs", "stacks", "on-ray",
+    }
+)  # fmt: skip
+STACK_PAGE = re.compile(r".*-stack(?:-.*)?", re.IGNORECASE)
+
 
 class Experiment(Frozen):
     """A whole manifest; ``attribution`` says whose texts reports may quote, and under which licence."""
@@ -259,6 +268,11 @@ def read_experiment(path: Path) -> Experiment:
     text = read_text(path, limit_bytes=MANIFEST_LIMIT_BYTES, error=ManifestError)
     data = parse_toml(text, place=str(path), error=ManifestError)
     experiment = parse_experiment(data, place=str(path))
+    if Path(experiment.name).stem.lower() in TAKEN_NAMES or STACK_PAGE.fullmatch(experiment.name):
+        raise ManifestError(
+            f"{path}: name is {experiment.name!r}, which another page or folder in results has or could have; "
+            "choose another"
+        )
     # A copy that kept its name would write over the other's records.
     if experiment.name != path.stem:
         raise ManifestError(f"{path}: name is {experiment.name!r}, expected that of the file, {path.stem!r}")

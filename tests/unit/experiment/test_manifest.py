@@ -378,3 +378,23 @@ def test_a_value_of_a_million_characters_is_named_in_a_few_hundred(path: str, va
     with pytest.raises(ManifestError) as caught:
         parse(change(path, value))
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("README", "readme", "README.md", "speed", "Calibration", "faults", "SHA256SUMS", "pictures", "on-ray"),
+        *("tiny-stack", "tiny-Stack-published"),
+    ],
+)
+def test_a_name_that_another_page_of_the_results_has_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.toml"
+    path.write_text(TINY.replace('name = "tiny"', f'name = "{name}"', 1), encoding="utf-8")
+    with pytest.raises(ManifestError, match=f"name is '{name}', which another page or folder in results has"):
+        read_experiment(path)
+
+
+def test_a_name_that_only_begins_like_a_page_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "readme-stacked.toml"
+    path.write_text(TINY.replace('name = "tiny"', 'name = "readme-stacked"', 1), encoding="utf-8")
+    assert read_experiment(path).name == "readme-stacked"
