@@ -33,8 +33,12 @@ def list_judged(folder: Path) -> tuple[PartName, ...]:
     """Return the parts that a BEIR folder has judgements of.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or their folder is a link, of which not even the names are listed.
     """
+    if (folder / "qrels").is_symlink():
+        raise DataError(
+            f"{folder / 'qrels'}: is a link to a folder, whose files would be read unhashed; copy them instead"
+        )
     names = {path.name.removesuffix(".gz").removesuffix(".tsv") for path in (folder / "qrels").iterdir()}
     found = tuple(part for part in PART_NAMES if part in names)
     if not found:
