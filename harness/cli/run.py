@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from harness.cli.say import say
 from harness.errors import HarnessError, StackError
+
+if TYPE_CHECKING:
+    from harness.experiment.manifest import Experiment
+
+Number = TypeVar("Number", int, float)
 
 # Short names here, the plugin's long ones there: in pytest they share the command line with other plugins.
 OPTIONS = {
@@ -86,7 +92,13 @@ def _check_open_files() -> None:
 
 
 def _describe(options: argparse.Namespace) -> int:
-    """Say what the run would do; also where the manifest has no lock, or sources without a commit."""
+    """Say what the run would do; also where the manifest has no lock, or sources without a commit.
+
+    Raises:
+        HarnessError: an option that the run itself would refuse, or ``--stack``, which is another command.
+    """
+    if options.stack is not None:
+        raise StackError("--stack does not go with --dry-run: it runs other trainings than those that are described")
     from harness.experiment.manifest import read_experiment  # noqa: PLC0415 - most commands need none
     from harness.pipeline.dry_run import describe_run  # noqa: PLC0415
     from harness.pipeline.selection import choose_experiment, find_manifest, locate_experiments, narrow_as_typed  # noqa: PLC0415
@@ -94,11 +106,47 @@ def _describe(options: argparse.Namespace) -> int:
     name = options.named or options.experiment or choose_experiment()[0]
     manifest = find_manifest(name, locate_experiments(Path()))
     experiment = narrow_as_typed(read_experiment(manifest), models=options.models, seeds=options.seeds)
-    for line in describe_run(
-        experiment, manifest, store=Path(options.store or ".store"), results=Path(options.results or "results")
-    ):
+    store = Path(options.store or ".store")
+    _check_as_run(options, experiment, manifest, store)
+    for line in describe_run(experiment, manifest, store=store, results=Path(options.results or "results")):
         say(line)
     return 0
+
+
+def _check_as_run(options: argparse.Namespace, experiment: Experiment, manifest: Path, store: Path) -> None:
+    """Hold the options against the same checks as the run; the plugin reads the numbers as these types.
+
+    Raises:
+        HarnessError: the run would refuse one.
+    """
+    from harness.engines.engine import EngineConfig  # noqa: PLC0415 - most commands need none
+
+    EngineConfig(
+        options.engine or "local",
+        address=options.address,
+        parallel=_read_number("parallel", options.parallel, int),
+        gpus_per_trial=_read_number("gpus-per-trial", options.gpus_per_trial, float),
+        cpus_per_trial=_read_number("cpus-per-trial", options.cpus_per_trial, int),
+    ).check()
+    if options.data_dir:
+        from harness.sources.fetch import Fetcher  # noqa: PLC0415 - likewise
+
+        fetcher = Fetcher(base=manifest.parent, cache=store / "sources", override=Path(options.data_dir))
+        fetcher.locate(experiment.data[experiment.primary_set.data].source, "data")
+    if options.device is not None or options.precision is not None:
+        from harness.models.device import pick_device  # noqa: PLC0415 - loads torch, which only these options need
+        from harness.models.training import choose_precision  # noqa: PLC0415 - likewise
+
+        device = pick_device(options.device or "auto")
+        for recipe in experiment.recipes.values():
+            choose_precision(recipe, device, options.precision)
+
+
+def _read_number(name: str, text: str | None, kind: Callable[[str], Number]) -> Number | None:
+    try:
+        return None if text is None else kind(text)
+    except ValueError as cause:
+        raise HarnessError(f"--{name} is {text!r}, expected a number") from cause
 
 
 def _run_stack(options: argparse.Namespace) -> int:

@@ -276,6 +276,21 @@ def test_records_of_models_that_an_edited_manifest_was_not_run_for_stay_in_the_t
     assert "| other " in table.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--device", "tpu9"), "device is 'tpu9'"),
+        (("--precision", "int8"), "precision is 'int8', expected fp16, bf16 or fp32"),
+        (("--data-dir", "nowhere"), "nowhere: no such data folder; name one with --data-dir"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_refuses(
+    shared: Workshop, capsys: pytest.CaptureFixture[str], option: tuple[str, str], said: str
+) -> None:
+    assert main(["run", str(shared.make_manifest("dry")), "--dry-run", *option]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_data_from_a_folder_named_on_the_command_line_are_the_same_data(shared: Workshop, first: Ended) -> None:
     assert first.code == 0
     manifest = shared.make_manifest("moved")

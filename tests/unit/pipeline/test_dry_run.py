@@ -104,3 +104,29 @@ def test_as_many_steps_are_made_as_of_the_rows_that_were_published() -> None:
     arguments = read_experiment(MANIFESTS / "miriad.toml").recipes["finetuned"].arguments
     one_epoch = arguments.replace(max_steps=None, num_train_epochs=1)
     assert arguments.count_steps(4_000_000) == one_epoch.count_steps(100_000)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--engine", "evil", "engine is 'evil', expected local or ray"),
+        ("--parallel", "2", "parallel: only with the engine ray"),
+        ("--parallel", "many", "--parallel is 'many', expected a number"),
+        ("--data-dir", "nope", "nope: the manifest's data comes from hub, so no folder can stand in for it"),
+        ("--stack", "nope", "--stack does not go with --dry-run"),
+    ],
+)
+def test_what_the_run_refuses_is_refused_before_anything_is_described(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, said: str
+) -> None:
+    assert main(["run", str(BIOASQ), "--dry-run", "--results", str(tmp_path), option, value]) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert not shown.out
+
+
+def test_number_of_the_cluster_out_of_range_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    places = ["--results", str(tmp_path), "--engine", "ray"]
+    assert main(["run", str(BIOASQ), "--dry-run", *places, "--parallel=-1"]) == 2
+    assert "parallel is -1, expected at least 1" in capsys.readouterr().err
+    assert main(["run", str(BIOASQ), "--dry-run", *places, "--parallel=1"]) == 0
