@@ -52,7 +52,23 @@ def load_model(folder: Path, *, device: str) -> SentenceTransformer:
     foreign = sorted({type(module).__name__ for module in model} - MODULES)
     if foreign:
         raise SourceError(f"{folder}: modules {', '.join(foreign)} are not among those allowed")
+    _drop_chat_templates(model, folder)
     return model.eval()
+
+
+def _drop_chat_templates(model: SentenceTransformer, folder: Path) -> None:
+    """Take away programs that the folder brings: even one that is only asked for its variables can fill the memory.
+
+    Raises:
+        SourceError: the model puts texts into its template, and would embed others without it.
+    """
+    for module in model.modules():
+        if "message" in getattr(module, "modality_config", ()):
+            raise SourceError(f"{folder}: the model embeds texts by a chat template, which is not run here")
+        holders: list[Any] = [getattr(module, "processor", None), getattr(module, "tokenizer", None)]
+        for holder in holders:
+            if getattr(holder, "chat_template", None) is not None:
+                holder.chat_template = None
 
 
 def _load(checked: ModelFolder, device: str) -> tuple[SentenceTransformer, list[str]]:

@@ -19,6 +19,7 @@ from harness.errors import SourceError
 from harness.experiment.model import Similarity
 from harness.models.device import describe_failure
 from harness.models.module_settings import KINDS, Read, find_wrong_size, has_vocabulary
+from harness.models.tokenizer_limits import check_growth
 from harness.sources.fetch import is_unwanted
 
 # Formats that run code of the file's author when they are loaded.
@@ -143,6 +144,7 @@ def check_model_folder(folder: Path) -> ModelFolder:
     modules = _check_modules(folder, contents)
     if not weights and not all(module.type.endswith(".BoW") for module in modules):
         raise SourceError(f"{folder}: expected weights as safetensors, found {len(files)} other files")
+    check_growth(folder, contents)
     for name, content in contents.items():
         if name.endswith(".safetensors.index.json"):
             _check_shards(folder / name, content)

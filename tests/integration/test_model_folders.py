@@ -157,6 +157,32 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
         "tokenizer.json",
         "cannot be loaded",
     ),
+    "a tokenizer that makes texts longer without end": (
+        edit(
+            "tokenizer.json",
+            normalizer={
+                "type": "Sequence",
+                "normalizers": [{"type": "Replace", "pattern": {"String": "e"}, "content": "e" * 1000}] * 3,
+            },
+        ),
+        "tokenizer.json",
+        "its steps could make a text over 256 times longer",
+    ),
+    "a chat template that texts are put into": (
+        lambda folder: (
+            write("chat_template.jinja", "{{ messages }}")(folder),
+            edit(
+                "sentence_bert_config.json",
+                modality_config={
+                    "text": {"method": "forward", "method_output_name": "last_hidden_state"},
+                    "message": {"method": "forward", "method_output_name": "last_hidden_state", "format": "flat"},
+                },
+                module_output_name="token_embeddings",
+            )(folder),
+        )[-1],
+        "",
+        "the model embeds texts by a chat template",
+    ),
     "tokenizer of wrong types": (edit("tokenizer.json", model=[1]), "tokenizer.json", "cannot be loaded"),
     "tokenizer_config a list": (write("tokenizer_config.json", []), "tokenizer_config.json", ""),
     "config cut": (cut("config.json", 50), "config.json", "not valid JSON"),
@@ -416,6 +442,19 @@ def test_a_folder_with_pickles_is_refused(whole: Path, tmp_path: Path, name: str
     with pytest.raises(SourceError, match=Path(name).name):
         load_model(folder, device="cpu")
     assert not mark.exists()
+
+
+def test_a_chat_template_that_no_text_is_put_into_is_dropped(whole: Path, tmp_path: Path) -> None:
+    """The library would compile it to look for its variables, and with it multiply constants."""
+    from harness.models.loading import load_model
+
+    folder = tmp_path / "model"
+    shutil.copytree(whole, folder)
+    text = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+    edit("sentence_bert_config.json", modality_config=text, module_output_name="token_embeddings")(folder)
+    write("chat_template.jinja", '{{ "x" * 1000 }}')(folder)
+    first: Any = load_model(folder, device="cpu")[0]
+    assert first.processor.chat_template is None
 
 
 def test_a_link_to_a_folder_above_ends_the_search(whole: Path, tmp_path: Path) -> None:
