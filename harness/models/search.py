@@ -214,9 +214,10 @@ def _search(
     crowded = shortlists.crowded.nonzero().flatten()
     for start in range(0, len(crowded), _BLOCK_QUERIES):
         some = crowded[start : start + _BLOCK_QUERIES]
-        best[some] = _rank_all(
-            query_embeddings[some.cpu().numpy()], passage_embeddings, low_keys=low_keys, keep=keep, unit=unit
-        )
+        asked = query_embeddings[some.cpu().numpy()]
+        # On the CPU whatever the device, as the scores of pairs.
+        found = _rank_all(asked, passage_embeddings, low_keys=low_keys.cpu(), keep=keep, unit=unit)
+        best[some] = found.to(device)
     return best
 
 
@@ -233,11 +234,10 @@ def _rank_all(
     query_embeddings: Embeddings, passage_embeddings: Embeddings, *, low_keys: Tensor, keep: int, unit: bool
 ) -> Tensor:
     """Score every passage in full, without a shortlist; return keys of shape (queries, keep), best first."""
-    device = str(low_keys.device)
-    queries = _copy64(query_embeddings, device, unit=unit)
-    found = no_keys(len(queries), keep, device)
+    queries = _copy64(query_embeddings, "cpu", unit=unit)
+    found = no_keys(len(queries), keep, "cpu")
     for offset in range(0, len(passage_embeddings), _CHUNK_PASSAGES):
-        passages = _copy64(passage_embeddings[offset : offset + _CHUNK_PASSAGES], device, unit=unit)
+        passages = _copy64(passage_embeddings[offset : offset + _CHUNK_PASSAGES], "cpu", unit=unit)
         _take(found, (queries @ passages.T).float(), low_keys[offset : offset + _CHUNK_PASSAGES])
     return found
 
