@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# What a command ends with. 1 is an answer: a threshold or claim is missed, or something is not as it was.
+PASSED, DIFFERS, COULD_NOT_RUN = 0, 1, 2
 # Of a line that a person reads; more is a stranger's value that nobody thought could be so long.
 MOST_CHARACTERS = 2000
 
@@ -9,7 +11,7 @@ MOST_CHARACTERS = 2000
 class HarnessError(Exception):
     """It could not run; the command line ends with exit code 2."""
 
-    exit_code = 2
+    exit_code = COULD_NOT_RUN
 
     def __init__(self, message: str = "") -> None:
         """Take the message, each of its lines cut where nobody would read on."""
@@ -53,13 +55,13 @@ class StatisticsError(HarnessError):
 class ThresholdMissed(HarnessError):  # noqa: N818 - an outcome, not a fault
     """A measured value does not meet the bound that the manifest declares."""
 
-    exit_code = 1
+    exit_code = DIFFERS
 
 
 class ClaimMissed(HarnessError):  # noqa: N818 - an outcome, not a fault
     """A published value is not what the records say."""
 
-    exit_code = 1
+    exit_code = DIFFERS
 
 
 class StackError(HarnessError):

@@ -9,11 +9,9 @@ from collections.abc import Generator
 
 import pytest
 
-from harness.errors import HarnessError
+from harness.errors import COULD_NOT_RUN, HarnessError
 from harness.pytest_session import SESSION, Session
 
-# What a run may end with. pytest's own further codes say that something could not be done.
-PASSED, MISSED, COULD_NOT_RUN = 0, 1, 2
 TOO_LITTLE_MEMORY = "too little memory"
 
 

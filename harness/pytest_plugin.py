@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import ClaimMissed, HarnessError, ThresholdMissed
-from harness.pytest_ending import COULD_NOT_RUN, MISSED, PASSED, TOO_LITTLE_MEMORY, Guard, end_starved, explain
+from harness.errors import COULD_NOT_RUN, DIFFERS, PASSED, ClaimMissed, HarnessError, ThresholdMissed
+from harness.pytest_ending import TOO_LITTLE_MEMORY, Guard, end_starved, explain
 from harness.pytest_session import (
     CLAIMS_CASE,
     SESSION,
@@ -205,7 +205,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not ours.ours and not ours.failures:
         return
     _write_tables(session.config, ours)
-    unclear = session.exitstatus not in {PASSED, MISSED} or (session.exitstatus == MISSED and not ours.missed)
+    unclear = session.exitstatus not in {PASSED, DIFFERS} or (session.exitstatus == DIFFERS and not ours.missed)
     if ours.failures or unclear:
         session.exitstatus = COULD_NOT_RUN
 

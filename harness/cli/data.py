@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from harness.cli.say import say
+from harness.errors import PASSED
 
-PASSED = 0
 STORE = Path(".store")
 # Those of harness.pipeline.scaffold, named here so that help comes at once.
 LOSSES = ("MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss")

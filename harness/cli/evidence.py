@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from harness.cli.say import complain, say
+from harness.errors import COULD_NOT_RUN, DIFFERS, PASSED
 
-PASSED, DIFFERS, COULD_NOT_RUN = 0, 1, 2
 RESULTS, STORE = Path("results"), Path(".store")
 EXPERIMENTS, CONSTRAINTS = Path("benchmarks/experiments"), Path("constraints.txt")
 BUNDLE = Path("evidence.zip")

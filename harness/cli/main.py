@@ -18,10 +18,9 @@ from harness.cli.evidence import add_evidence_commands
 from harness.cli.run import add_run_command, run_experiment
 from harness.cli.say import complain, say
 from harness.cli.sources import add_hub_commands
-from harness.errors import HarnessError, RecordError
+from harness.errors import COULD_NOT_RUN, DIFFERS, PASSED, HarnessError, RecordError
 from harness.sources.hub_client import check_variables
 
-PASSED, DIFFERS, FAILED = 0, 1, 2
 # What a shell reports of a tool that ended when its reader went away: 128 and the number of SIGPIPE.
 READER_GONE = 128 + 13
 
@@ -47,16 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         # A traceback takes memory, too.
         complain("harness: too little memory")
-        return FAILED
+        return COULD_NOT_RUN
     except Exception as error:  # noqa: BLE001 - whatever nobody foresaw is no answer: Python's own exit code would say "no"
         if isinstance(error, BrokenPipeError) and _has_lost_reader():
             return READER_GONE
         if isinstance(error, OSError):
             _flush_or_drop()
             complain(f"harness: {type(error).__name__}: {error}")
-            return FAILED
+            return COULD_NOT_RUN
         complain(traceback.format_exc())
-        return FAILED
+        return COULD_NOT_RUN
     return code
 
 
@@ -171,7 +170,7 @@ def _report(options: argparse.Namespace) -> int:
         say(line)
     for name, problem in problems.items():
         complain(f"harness: {name} could not be judged: {problem}")
-    return FAILED if problems else code
+    return COULD_NOT_RUN if problems else code
 
 
 def _gate(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.cli.say import say
-from harness.errors import HarnessError, StackError
+from harness.errors import COULD_NOT_RUN, DIFFERS, PASSED, HarnessError, StackError
 
 if TYPE_CHECKING:
     from harness.experiment.manifest import Experiment
@@ -33,7 +33,6 @@ OPTIONS = {
 }
 # What a stack does not have a choice of: it runs on the CPU in fp32, and is no pytest session.
 NOT_IN_A_STACK = ("device", "precision", "report_to")
-COULD_NOT_RUN = 2
 # Below 16 pytest and its plugins fail as they load, each in its own way.
 LEAST_OPEN_FILES = 32
 # pytest would rewrite a plugin's assertions, of which this one has none, before anything imports it; where a project
@@ -80,7 +79,7 @@ def run_experiment(options: argparse.Namespace) -> int:
         print(f"experiment {name}: {reason}", flush=True)
     code = pytest.main([str(find_manifest(name, locate_experiments(Path()))), *_spell(options), *options.further])
     # pytest has further codes for what could not be done.
-    return int(code) if code in {0, 1} else COULD_NOT_RUN
+    return int(code) if code in {PASSED, DIFFERS} else COULD_NOT_RUN
 
 
 def _check_open_files() -> None:

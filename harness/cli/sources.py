@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.say import say
+from harness.errors import DIFFERS, PASSED
 
 if TYPE_CHECKING:
     from harness.experiment.manifest import Experiment
     from harness.sources.fetch import Fetcher
 
-PASSED, DIFFERS = 0, 1
 RESULTS, STORE = Path("results"), Path(".store")
 
 
