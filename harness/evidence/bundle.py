@@ -47,9 +47,9 @@ def write_bundle(results: Path, experiments: Path, constraints: Path, target: Pa
     Raises:
         RecordError: there are no records, a file is missing, a link or named in no UTF-8, or the disk refuses.
     """
-    links = list(find_unfit(results))
-    if links:
-        raise RecordError("\n".join(links))
+    unfit = list(find_unfit(results))
+    if unfit:
+        raise RecordError("\n".join(unfit))
     names = [path.name for path in list_folders(results / "records")]
     if not names:
         raise RecordError(f"{results}: holds no records to bundle")

@@ -10,12 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from harness.core.schema import Frozen
+from harness.core.schema import Frozen, Unit
 
 Size = Annotated[int, Field(gt=0)]
 # Of an embedding, where no weights tell: far beyond any.
 Width = Annotated[int, Field(gt=0, le=10**6)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Mode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 MODES = 6
 
@@ -82,7 +81,7 @@ class _Lstm(Settings):
     word_embedding_dimension: Width | None = None
     hidden_dim: Size
     num_layers: Size = 1
-    dropout: Share = 0.0
+    dropout: Unit = 0.0
     bidirectional: bool = True
 
     def list_sizes(self) -> Iterator[tuple[str, int]]:
@@ -104,7 +103,7 @@ class _Cnn(Settings):
 
 
 class _Dropout(Settings):
-    dropout: Share | None = None
+    dropout: Unit | None = None
 
 
 class _WordEmbeddings(Settings):

@@ -293,7 +293,6 @@ def deterministic_algorithms(device: str) -> Iterator[list[str]]:
     filled = settings.fill_uninitialized_memory
     flash = os.environ.get(FLASH_SWITCH)
     os.environ[FLASH_SWITCH] = "1"
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling finds reads of memory that nobody wrote, at the price of writing all of it twice.
     settings.fill_uninitialized_memory = False
