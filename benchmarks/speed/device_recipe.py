@@ -8,15 +8,14 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
 
 from benchmarks.plain_recipe import make_evaluator, read_rows, train_plainly
+from benchmarks.speed.harness_recipe import choose_algorithms
 from benchmarks.speed.workbench import EXPERIMENTS
 from harness.experiment.evaluation import Evaluation
 from harness.experiment.manifest import read_experiment
@@ -118,9 +117,7 @@ def run_harness(options: Any, train: list[Any], test: list[Any], clock: StepCloc
         {row["id"]: {row["id"]: 1} for row in test},
     )
     evaluated = evaluate(options, data, experiment.evaluation)
-    # Stands in for a switch: torch's own choice, and no operator to name.
-    switch = patch("harness.models.trainer.deterministic_algorithms", lambda _: nullcontext(()))
-    with tempfile.TemporaryDirectory() as name, switch if options.way == FREE else nullcontext():
+    with tempfile.TemporaryDirectory() as name, choose_algorithms(free=options.way == FREE):
         folder = Path(name)
         for part in ("target", "scratch"):
             (folder / part).mkdir()

@@ -8,7 +8,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
@@ -53,10 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prompted_seconds = time.perf_counter() - started
     # As in the pipeline, where another stage trains: one model in memory at a time.
     del encoder
-    # Stands in for the switch: torch's own choice, and no operator to name.
-    switch = patch("harness.models.trainer.deterministic_algorithms", lambda _: nullcontext(()))
-    free = switch if options.any_algorithms else nullcontext()
-    with tempfile.TemporaryDirectory() as folder, free:
+    with tempfile.TemporaryDirectory() as folder, choose_algorithms(free=options.any_algorithms):
         step_seconds = measure_training(
             options.model,
             prepared.train[: options.pairs],
@@ -93,6 +90,13 @@ def cut(prepared: PreparedData, passages: int | None) -> TestData:
 def evaluate(encoder: Encoder, data: TestData, evaluation: Evaluation) -> Mapping[str, float]:
     run = rank_passages(encoder, data, evaluation, device="cpu")
     return average(evaluate_run(run, data.qrels, evaluation.measures))
+
+
+def choose_algorithms(*, free: bool) -> AbstractContextManager[object]:
+    """Have training take torch's own choice of algorithms where it is free, by a stand-in that names no operator."""
+    if not free:
+        return nullcontext()
+    return patch("harness.models.trainer.deterministic_algorithms", lambda _: nullcontext(()))
 
 
 def measure_training(

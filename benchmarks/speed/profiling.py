@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -126,9 +125,7 @@ def profile_model(options: argparse.Namespace) -> dict[str, Any]:
 
 def profile_search(folder: Path) -> dict[str, Any]:
     """Time the parts of one search over the passages of a folder, each without those inside it."""
-    passages, queries = np.load(folder / "passages.npy", mmap_mode="c"), np.load(folder / "queries.npy")
-    passage_ids = [f"p{number:07}" for number in range(len(passages))]
-    query_ids = [f"q{number:05}" for number in range(len(queries))]
+    task = ranking.read_task(folder)
     clock = _Clock("measures of the run, by ir_measures")
     parts = (
         (ranking, "retrieve", "ids, checks, the run"),
@@ -142,8 +139,7 @@ def profile_search(folder: Path) -> dict[str, Any]:
         for place, function, name in parts:
             stack.enter_context(patch.object(place, function, clock.time(getattr(place, function), name)))
         started = time.perf_counter()
-        relevant = dict(zip(query_ids, passage_ids, strict=False))
-        ranking.rank_fast(queries, query_ids, passages, passage_ids, relevant, device="cpu")
+        ranking.rank_fast(task, device="cpu")
         seconds = time.perf_counter() - started
     return {"seconds": seconds, "parts": clock.stop()}
 

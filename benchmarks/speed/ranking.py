@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,27 @@ from harness.records.measures import average, evaluate_run
 MEASURES = ("accuracy@1", "accuracy@10", "recall@10", "ndcg@10", "mrr@10", "map@100")
 TOP_K = 100
 SAMPLE_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Task:
+    """Embeddings of queries and passages, a row a text, with their ids; a query has one relevant passage."""
+
+    queries: Any
+    query_ids: list[str]
+    passages: Any
+    passage_ids: list[str]
+    relevant: Mapping[str, str]
+
+
+def read_task(folder: Path, passages: int | None = None) -> Task:
+    """Map the embeddings of a folder, the first passages of which may do."""
+    mapped = np.load(folder / "passages.npy", mmap_mode="c")[:passages]
+    queries = np.load(folder / "queries.npy")
+    passage_ids = [f"p{number:07}" for number in range(len(mapped))]
+    query_ids = [f"q{number:05}" for number in range(len(queries))]
+    # Queries were drawn near the first passages, one each.
+    return Task(queries, query_ids, mapped, passage_ids, dict(zip(query_ids, passage_ids, strict=False)))
 
 
 class GivenEmbeddings(InformationRetrievalEvaluator):
@@ -72,21 +94,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
 
-    passages = np.load(options.folder / "passages.npy", mmap_mode="c")[: options.passages]
-    queries = np.load(options.folder / "queries.npy")
-    passage_ids = [f"p{number:07}" for number in range(len(passages))]
-    query_ids = [f"q{number:05}" for number in range(len(queries))]
-    # Queries were drawn near the first passages, one each.
-    relevant = dict(zip(query_ids, passage_ids, strict=False))
+    task = read_task(options.folder, options.passages)
     keep_freed_memory()
     open_device(options.device)
     synchronize(options.device)
     watch = MemoryWatch()
     watch.start()
     started = time.perf_counter()
-    search_seconds, values = {"plain": rank_plainly, "harness": rank_fast, "product": multiply}[options.way](
-        queries, query_ids, passages, passage_ids, relevant, device=options.device
-    )
+    rank = {"plain": rank_plainly, "harness": rank_fast, "product": multiply}[options.way]
+    search_seconds, values = rank(task, device=options.device)
     seconds = time.perf_counter() - started
     print(
         json.dumps(
@@ -100,64 +116,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
 
 
-def rank_plainly(
-    queries: Any,
-    query_ids: list[str],
-    passages: Any,
-    passage_ids: list[str],
-    relevant: Mapping[str, str],
-    *,
-    device: str,
-) -> tuple[float | None, Mapping[str, float]]:
+def rank_plainly(task: Task, *, device: str) -> tuple[float | None, Mapping[str, float]]:
     evaluator = GivenEmbeddings(
-        dict.fromkeys(query_ids, ""),
-        dict.fromkeys(passage_ids, ""),
-        {query: {passage} for query, passage in relevant.items()},
+        dict.fromkeys(task.query_ids, ""),
+        dict.fromkeys(task.passage_ids, ""),
+        {query: {passage} for query, passage in task.relevant.items()},
         write_csv=False,
         score_functions={"cosine": cos_sim},
     )
-    evaluator.given = torch.from_numpy(queries).to(device)
+    evaluator.given = torch.from_numpy(task.queries).to(device)
     nobody: Any = SentenceTransformer(modules=[torch.nn.Identity()])
-    found = evaluator.compute_all_metrics(nobody, corpus_embeddings=torch.from_numpy(passages).to(device))
+    found = evaluator.compute_all_metrics(nobody, corpus_embeddings=torch.from_numpy(task.passages).to(device))
     values: Mapping[str, Any] = found["cosine"]  # type: ignore[assignment]  # one dict of measures per similarity
     flat = {f"{name.partition('@')[0]}@{k}": value for name, by_k in values.items() for k, value in by_k.items()}
     return None, {measure: float(flat[measure]) for measure in MEASURES}
 
 
-def rank_fast(
-    queries: Any,
-    query_ids: list[str],
-    passages: Any,
-    passage_ids: list[str],
-    relevant: Mapping[str, str],
-    *,
-    device: str,
-) -> tuple[float | None, Mapping[str, float]]:
+def rank_fast(task: Task, *, device: str) -> tuple[float | None, Mapping[str, float]]:
     started = time.perf_counter()
-    run = retrieve(queries, query_ids, passages, passage_ids, top_k=TOP_K, device=device)
+    run = retrieve(task.queries, task.query_ids, task.passages, task.passage_ids, top_k=TOP_K, device=device)
     seconds = time.perf_counter() - started
-    qrels = {query: {passage: 1} for query, passage in relevant.items()}
+    qrels = {query: {passage: 1} for query, passage in task.relevant.items()}
     return seconds, average(evaluate_run(run, qrels, MEASURES))
 
 
-def multiply(
-    queries: Any,
-    query_ids: list[str],
-    passages: Any,
-    passage_ids: list[str],
-    relevant: Mapping[str, str],
-    *,
-    device: str,
-) -> tuple[float | None, Mapping[str, float]]:
+def multiply(task: Task, *, device: str) -> tuple[float | None, Mapping[str, float]]:
     """Do nothing but the matrix product: the arithmetic limit, in the type that the harness shortlists in."""
-    del query_ids, passage_ids, relevant
     from harness.models.search import _coarse_dtype  # noqa: PLC0415 - the choice that is measured
 
     kind = _coarse_dtype(device)
-    left = torch.from_numpy(queries).to(device, kind)
+    left = torch.from_numpy(task.queries).to(device, kind)
     with torch.inference_mode():
-        for start in range(0, len(passages), 8192):
-            left @ torch.from_numpy(passages[start : start + 8192]).to(device, kind).T
+        for start in range(0, len(task.passages), 8192):
+            left @ torch.from_numpy(task.passages[start : start + 8192]).to(device, kind).T
     synchronize(device)
     return None, {}
 

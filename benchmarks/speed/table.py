@@ -40,11 +40,11 @@ LIMITS = """\
   training, no machine measured reaches either: without native bf16 it is 78 % and 65 %, and the faster the processor
   multiplies bf16, the less, since only products become faster. With AMX, which multiplies bf16 six times as fast as
   fp32, MPNet reaches 23 % and MiniLM 13 %: the layers' products are 47 % of an MPNet step and 30 % of a MiniLM step,
-  and the rest is spread over a dozen kinds of operators. Of
-  evaluating, 95 % is reached with AVX-512 on AMD's processor with native bf16 alone. More at the same bits was not
-  found: a cast of each weight once a step and a fused optimizer are there already, weights laid out for oneDNN
-  beforehand multiply a twentieth faster. torch.compile was not tried: it could fuse the small operators, but every
-  batch has attention blocks of its own shapes to compile for, and other sums give other weights for a seed.
+  and the rest is spread over a dozen kinds of operators. Of evaluating, 95 % is reached with AVX-512 on AMD's processor
+  with native bf16 alone. More at the same bits was not found: a cast of each weight once a step and a fused optimizer
+  are there already, weights laid out for oneDNN beforehand multiply a twentieth faster. torch.compile was not tried: it
+  could fuse the small operators, but every batch has attention blocks of its own shapes to compile for, and other sums
+  give other weights for a seed.
 - **How many times faster training can be** follows from the processor. The plain recipe spends about 3.9 times the
   arithmetic on padding, so without native bf16 the limit is near 4 to 5 times; native bf16 multiplies that by how
   much faster than fp32 it is (AVX-512: about 4, AMX: about 6). The 12 and 8 times that were asked for were not
